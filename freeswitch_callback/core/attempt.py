@@ -1,0 +1,183 @@
+"""What becomes of one attempt, read off its events.
+
+`bgapi originate` answers when the *first* leg does (BACKGROUND_JOB) and says nothing of the second. That one
+is seen by its own CHANNEL_CREATE, CHANNEL_ANSWER and the bridge; the end is CHANNEL_HANGUP of the first leg,
+whose `last_bridge_hangup_cause` tells how the second ended (recordings `reserved_recall_*`, `recall_*`,
+`originate_*`).
+
+| Mode         | First leg | Second leg                                  |
+|--------------|-----------|---------------------------------------------|
+| agent-first  | agent     | client                                      |
+| client-first | client    | agent                                       |
+| queue        | client    | the agent whom the queue picks              |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from freeswitch_callback.core.facts import Event, Mode, Outcome
+
+FAULTS = frozenset(
+    {
+        "INVALID_GATEWAY",
+        "INVALID_PROFILE",
+        "GATEWAY_DOWN",
+        "CHAN_NOT_IMPLEMENTED",
+        "INVALID_URL",
+    }
+)
+"""Causes that never made the client's phone ring: the configuration or the trunk is at fault."""
+
+_CLIENT = {
+    "USER_BUSY": Outcome.BUSY,
+    "NO_ANSWER": Outcome.NO_ANSWER,
+    "NO_USER_RESPONSE": Outcome.NO_ANSWER,
+    "ALLOTTED_TIMEOUT": Outcome.NO_ANSWER,
+    "ORIGINATOR_CANCEL": Outcome.NO_ANSWER,
+    "UNALLOCATED_NUMBER": Outcome.UNALLOCATED,
+    "CALL_REJECTED": Outcome.CLIENT_REJECTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an attempt has come. Times are seconds of FreeSWITCH's clock.
+
+    `answered`: the first leg; `second_answered`: the second; `connected`: both, and bridged; `ended`: the
+    first leg is gone, or never was. `client_rang`: the attempt counts against the client.
+    """
+
+    mode: Mode
+    call_uuid: str
+    job_uuid: str
+    second: str | None = None
+    answered: float | None = None
+    second_answered: float | None = None
+    bridged: float | None = None
+    ended: float | None = None
+    client_rang: bool = False
+    operator: str | None = None
+    cause: str = ""
+    second_cause: str = ""
+    queue_gave_up: bool = False
+
+    @property
+    def connected(self) -> float | None:
+        if self.bridged is None or self.second_answered is None:
+            return None
+        return max(self.bridged, self.second_answered)
+
+    @property
+    def talked(self) -> float:
+        """Seconds that both sides were connected."""
+        return self.ended - self.connected if self.ended and self.connected else 0.0
+
+
+def advance(progress: Progress, event: Event) -> Progress:
+    """The attempt after this event; the same object where the event is not about it, or nothing new."""
+    if progress.ended is not None:
+        return progress
+    if event.name == "BACKGROUND_JOB":
+        return _job(progress, event) if event.get("Job-UUID") == progress.job_uuid else progress
+    if event.name == "CUSTOM":
+        return _callcenter(progress, event)
+    uuid = event.get("Unique-ID")
+    if uuid == progress.call_uuid:
+        return _first_leg(progress, event)
+    if uuid is not None and (uuid == progress.second or _is_second(progress, event)):
+        return _second_leg(replace(progress, second=uuid), event)
+    return progress
+
+
+def _is_second(progress: Progress, event: Event) -> bool:
+    if event.name not in ("CHANNEL_CREATE", "CHANNEL_ANSWER") or event.get("Call-Direction") != "outbound":
+        return False
+    return progress.call_uuid in (
+        event.get("Other-Leg-Unique-ID"),
+        event.get("variable_cc_member_session_uuid"),
+        event.get("variable_originator"),
+    )
+
+
+def _job(progress: Progress, event: Event) -> Progress:
+    result = event.body.decode("utf-8", "replace").strip()
+    if result.startswith("+OK"):
+        return replace(progress, answered=progress.answered or event.timestamp)
+    return replace(progress, ended=event.timestamp, cause=result.removeprefix("-ERR").strip() or "UNKNOWN")
+
+
+def _first_leg(progress: Progress, event: Event) -> Progress:
+    match event.name:
+        case "CHANNEL_CREATE" if progress.mode is not Mode.AGENT_FIRST:
+            return replace(progress, client_rang=True)
+        case "CHANNEL_ANSWER":
+            return replace(progress, answered=progress.answered or event.timestamp)
+        case "CHANNEL_BRIDGE":
+            second = event.get("Bridge-B-Unique-ID")
+            if second == progress.call_uuid:
+                second = event.get("Bridge-A-Unique-ID")
+            operator = event.get("variable_cc_agent") or progress.operator
+            return replace(progress, second=second, bridged=event.timestamp, operator=operator)
+        case "CHANNEL_HANGUP" | "CHANNEL_HANGUP_COMPLETE":
+            second_cause = event.get("variable_last_bridge_hangup_cause") or progress.second_cause
+            # The other leg's answer may come late, order is kept within a leg only. Both legs ignore early
+            # media, so a bridge that did not end like a refusal was a conversation.
+            talked = progress.bridged if second_cause not in _CLIENT else None
+            return replace(
+                progress,
+                ended=event.timestamp,
+                cause=event.get("Hangup-Cause") or "",
+                second_cause=second_cause,
+                second_answered=progress.second_answered or talked,
+            )
+    return progress
+
+
+def _second_leg(progress: Progress, event: Event) -> Progress:
+    match event.name:
+        case "CHANNEL_CREATE":
+            return replace(progress, client_rang=progress.client_rang or progress.mode is Mode.AGENT_FIRST)
+        case "CHANNEL_ANSWER":
+            operator = event.get("variable_cc_agent") or progress.operator
+            return replace(progress, second_answered=event.timestamp, operator=operator)
+        case "CHANNEL_HANGUP" if progress.connected is None:
+            return replace(progress, second_cause=event.get("Hangup-Cause") or "")
+    return progress
+
+
+def _callcenter(progress: Progress, event: Event) -> Progress:
+    if event.get("CC-Member-Session-UUID") != progress.call_uuid:
+        return progress
+    match event.get("CC-Action"):
+        case "agent-offering" | "bridge-agent-start":
+            return replace(progress, operator=event.get("CC-Agent"))
+        case "member-queue-end" if "TIMEOUT" in (event.get("CC-Cancel-Reason") or ""):
+            return replace(progress, queue_gave_up=True)
+    return progress
+
+
+def outcome(progress: Progress) -> tuple[Outcome, str] | None:
+    """What became of it, with FreeSWITCH's word for it; None while it goes on."""
+    if progress.ended is None:
+        return None
+    if progress.connected is not None:
+        return Outcome.CONNECTED, progress.cause
+    if progress.answered is None:
+        if progress.mode is Mode.AGENT_FIRST:
+            return _agent(progress.cause), progress.cause
+        return _CLIENT.get(progress.cause, Outcome.FAILED), progress.cause
+    if progress.mode is Mode.AGENT_FIRST:
+        cause = progress.second_cause or progress.cause
+        if cause == "ORIGINATOR_CANCEL" or not progress.second_cause:  # the agent hung up meanwhile
+            return (Outcome.FAILED if cause in FAULTS else Outcome.AGENT_DECLINED), cause
+        return _CLIENT.get(cause, Outcome.FAILED), cause
+    if progress.mode is Mode.QUEUE:
+        return (Outcome.AGENT_NO_ANSWER if progress.queue_gave_up else Outcome.CLIENT_HUNG_UP), progress.cause
+    if progress.second_cause in ("", "ORIGINATOR_CANCEL"):
+        return Outcome.CLIENT_HUNG_UP, progress.cause
+    return _agent(progress.second_cause), progress.second_cause
+
+
+def _agent(cause: str) -> Outcome:
+    return Outcome.AGENT_DECLINED if cause == "CALL_REJECTED" else Outcome.AGENT_NO_ANSWER

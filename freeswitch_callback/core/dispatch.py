@@ -1,0 +1,141 @@
+"""Which agent calls which client now.
+
+An agent may take a recall when mod_callcenter itself would give them a call (status, state, wrap-up), nobody
+of ours has them, their phone is silent, they are not resting after a missed or declined recall, and the
+callers who wait live in the queues that they serve leave them to us (`fairness`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from freeswitch_callback.core.callers import Callers
+from freeswitch_callback.core.facts import Due, Mode
+
+ON_DUTY = frozenset({"Available", "Available (On Demand)"})
+_SERVING = frozenset({"Ready", "No Answer"})
+
+
+class Fairness(StrEnum):
+    """Whether a recall may take an agent whom a live caller could have."""
+
+    LIVE_FIRST = "live-first"
+    BY_ARRIVAL = "by-arrival"  # a recall keeps the place of its call against those who wait now
+    RECALL_FIRST = "recall-first"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One agent as the decision sees them. Times are epoch seconds of the switch's clock.
+
+    `tiers`: the queues they serve, with level and position. `busy`: their phone has a live channel, or
+    somebody of ours holds them. `rests_until`: after a recall that they missed or declined.
+    """
+
+    name: str
+    status: str
+    state: str
+    contact: str
+    tiers: Mapping[str, tuple[int, int]]
+    free_from: float = 0.0
+    idle_since: float = 0.0
+    rests_until: float = 0.0
+    busy: bool = False
+
+    def free_at(self) -> float | None:
+        """When they are free, as far as is known now; None while something else must happen first."""
+        if self.status not in ON_DUTY or self.state != "Waiting" or self.busy:
+            return None
+        return max(self.free_from, self.rests_until)
+
+
+def wrap_up_ends(last_bridge_end: int, wrap_up_time: int, ready_time: int) -> float:
+    """From when on an agent's row counts as free: wrap-up ends without an event (mod_callcenter's source)."""
+    return float(max(last_bridge_end + wrap_up_time if last_bridge_end else 0, ready_time))
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Call this client with this agent; in queue mode the queue picks, and `agent` is None."""
+
+    recall: Due
+    agent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRules:
+    mode: Mode = Mode.AGENT_FIRST
+    fairness: Fairness = Fairness.LIVE_FIRST
+
+
+def free(operators: Iterable[Operator], now: float) -> list[Operator]:
+    """The agents who could take a call now, longest idle first."""
+    ready = [o for o in operators if (at := o.free_at()) is not None and at <= now]
+    return sorted(ready, key=lambda o: o.idle_since)
+
+
+def next_free(operators: Iterable[Operator], now: float) -> float | None:
+    """When the next agent becomes free without any event telling so."""
+    return min((at for o in operators if (at := o.free_at()) is not None and at > now), default=None)
+
+
+def open_queues(
+    operators: Collection[Operator], callers: Callers, rules: Callable[[str], QueueRules]
+) -> set[str]:
+    """The queues for which a recall could start now, given these free agents: what to ask the ledger for."""
+    queues = {queue for operator in operators for queue in operator.tiers}
+    return {q for q in queues if any(_may_take(o, q, callers, rules(q), None) for o in operators)}
+
+
+def assign(
+    recalls: Sequence[Due],
+    operators: Sequence[Operator],
+    callers: Callers,
+    rules: Callable[[str], QueueRules],
+    under_way: Mapping[str, int],
+) -> list[Assignment]:
+    """Pair recalls, most urgent first, with free agents (longest idle first within tier level and position).
+
+    `under_way`: queue-mode recalls that no agent has taken yet, by queue. They, and the callers who wait,
+    each use up one free agent of their queue. Never more assignments than free agents.
+    """
+    left = list(operators)
+    pending = dict(under_way)
+    assignments = []
+    for recall in recalls:
+        queue = recall.queue or ""
+        rule = rules(queue)
+        able = [o for o in left if queue in o.tiers and _may_take(o, queue, callers, rule, recall)]
+        if not able:
+            continue
+        agent = min(able, key=lambda o: (*o.tiers[queue], o.idle_since))
+        if rule.mode is not Mode.QUEUE:
+            assignments.append(Assignment(recall, agent.name))
+        elif len(able) > pending.get(queue, 0) + callers.waiting(queue):
+            assignments.append(Assignment(recall, None))
+        else:
+            continue
+        left.remove(agent)
+    return assignments
+
+
+def _may_take(o: Operator, queue: str, callers: Callers, rule: QueueRules, recall: Due | None) -> bool:
+    if queue not in o.tiers:
+        return False
+    if rule.fairness is Fairness.RECALL_FIRST:
+        return True
+    if rule.mode is Mode.QUEUE and rule.fairness is Fairness.LIVE_FIRST:
+        return True  # nobody is reserved: `assign` counts the agents that the callers leave
+    first = callers.first(tuple(o.tiers))
+    if first is None:
+        return True
+    if rule.fairness is Fairness.BY_ARRIVAL:
+        return recall is None or recall.called_at.timestamp() < first
+    return False
+
+
+def serving(state: str) -> bool:
+    """Whether a tier in this state gets calls."""
+    return state in _SERVING

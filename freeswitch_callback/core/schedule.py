@@ -1,0 +1,82 @@
+"""After an attempt: is the recall over, and if not, when is it due again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from freeswitch_callback.core.attempt import FAULTS, Progress, outcome
+from freeswitch_callback.core.facts import ClosedAs, Mode, Outcome, Settlement
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRules:
+    """`attempts` that count at most; `retry` delays in seconds by `busy`, `no_answer`, `failed`.
+
+    `agent_pause`: how soon a recall is tried with somebody else after an agent was not there;
+    `agent_failures`: how often in a row that may happen.
+    """
+
+    attempts: int = 3
+    retry: Mapping[str, float] = field(
+        default_factory=lambda: {"busy": 300.0, "no_answer": 1800.0, "failed": 900.0}
+    )
+    min_talk: float = 10.0
+    agent_pause: float = 0.0
+    agent_failures: int = 10
+
+
+_DELAY = {
+    Outcome.CONNECTED: "no_answer",  # too short a talk: an answering machine, or nobody there
+    Outcome.BUSY: "busy",
+    Outcome.NO_ANSWER: "no_answer",
+    Outcome.CLIENT_REJECTED: "busy",
+    Outcome.CLIENT_HUNG_UP: "no_answer",
+    Outcome.FAILED: "failed",
+}
+
+
+def settle(progress: Progress, attempts: int, failures: int, rules: RetryRules) -> Settlement:
+    """What the recall becomes, now that its attempt has ended.
+
+    `attempts` and `failures` are the recall's, without this attempt. Raises ValueError for an attempt that
+    goes on.
+    """
+    ended = outcome(progress)
+    if ended is None:
+        raise ValueError("the attempt goes on")
+    result, cause = ended
+    if result is Outcome.CONNECTED and progress.talked >= rules.min_talk:
+        return Settlement(result, cause, closed_as=ClosedAs.RECALLED)
+    if result is Outcome.UNALLOCATED:
+        return Settlement(result, cause, closed_as=ClosedAs.EXHAUSTED, note="unallocated number")
+    if result in (Outcome.AGENT_NO_ANSWER, Outcome.AGENT_DECLINED) or cause in FAULTS:
+        counted = progress.client_rang
+        if failures + 1 >= rules.agent_failures or (counted and attempts + 1 >= rules.attempts):
+            return Settlement(
+                result, cause, closed_as=ClosedAs.EXHAUSTED, counted=counted, agent_failed=True,
+                note="no agent could be reached for it" if not counted else "",
+            )  # fmt: skip
+        delay = rules.retry["failed"] if cause in FAULTS else rules.agent_pause
+        return Settlement(result, cause, retry_in=delay, counted=counted, agent_failed=True)
+    if attempts + 1 >= rules.attempts:
+        return Settlement(result, cause, closed_as=ClosedAs.EXHAUSTED)
+    note = f"talked {progress.talked:.0f} s, min_talk is {rules.min_talk:g} s" if progress.connected else ""
+    return Settlement(result, cause, retry_in=rules.retry[_DELAY[result]], note=note)
+
+
+def agent_rest(cause: str, delays: Mapping[str, int]) -> float:
+    """Seconds that an agent who was not there is left alone: by their own delays, at least 30.
+
+    `delays`: the agent's `busy_delay_time`, `reject_delay_time`, `no_answer_delay_time`.
+    """
+    own = {
+        "USER_BUSY": delays.get("busy_delay_time", 0),
+        "CALL_REJECTED": delays.get("reject_delay_time", 0),
+    }.get(cause, delays.get("no_answer_delay_time", 0))
+    return float(max(30, own))
+
+
+def agent_was_away(settlement: Settlement, mode: Mode) -> bool:
+    """Whether the agent is to rest. In queue mode mod_callcenter sees to that itself."""
+    return settlement.agent_failed and mode is not Mode.QUEUE and settlement.hangup_cause not in FAULTS

@@ -1,0 +1,71 @@
+"""The recordings of recalls, and what became of each attempt in them."""
+
+from __future__ import annotations
+
+import re
+from functools import reduce
+
+import pytest
+
+from freeswitch_callback.core.attempt import Progress, advance, outcome
+from freeswitch_callback.core.facts import ClosedAs, Mode, Outcome
+from freeswitch_callback.core.schedule import RetryRules, settle
+from tests import recordings
+
+AGENT, CLIENT, QUEUE = Mode.AGENT_FIRST, Mode.CLIENT_FIRST, Mode.QUEUE
+
+STORIES = {
+    # recording: mode, outcome, FreeSWITCH's word, client's phone rang, whole seconds of talk, operator
+    "originate_answered": (CLIENT, Outcome.CLIENT_HUNG_UP, "NORMAL_CLEARING", True, 0, None),
+    "originate_busy": (CLIENT, Outcome.BUSY, "USER_BUSY", True, 0, None),
+    "originate_missing": (CLIENT, Outcome.UNALLOCATED, "UNALLOCATED_NUMBER", True, 0, None),
+    "originate_no_answer": (CLIENT, Outcome.NO_ANSWER, "NO_ANSWER", True, 0, None),
+    "originate_no_gateway": (CLIENT, Outcome.FAILED, "INVALID_GATEWAY", False, 0, None),
+    "recall_agent_declines": (AGENT, Outcome.AGENT_DECLINED, "CALL_REJECTED", False, 0, None),
+    "recall_agent_first_client_busy": (AGENT, Outcome.BUSY, "USER_BUSY", True, 0, None),
+    "recall_agent_first_client_hangs_up": (AGENT, Outcome.CONNECTED, "NORMAL_CLEARING", True, 5, None),
+    "recall_early_media": (AGENT, Outcome.NO_ANSWER, "NO_ANSWER", True, 0, None),
+    "recall_through_the_queue": (QUEUE, Outcome.CONNECTED, "NORMAL_CLEARING", True, 4, "1001@default"),
+    "recall_through_the_queue_abandoned": (QUEUE, Outcome.CLIENT_HUNG_UP, "NORMAL_CLEARING", True, 0, None),
+    "reserved_recall_agent_first": (AGENT, Outcome.CONNECTED, "NORMAL_CLEARING", True, 5, None),
+    "reserved_recall_client_first": (CLIENT, Outcome.CONNECTED, "NORMAL_CLEARING", True, 4, None),
+    "duplicate_origination_uuid": (CLIENT, Outcome.CLIENT_HUNG_UP, "NORMAL_CLEARING", True, 0, None),
+}
+
+
+def attempt_of(name, mode):
+    """The first originate in the recording, as the engine would have noted it before sending it."""
+    events = recordings.events(name)
+    command = next(text for text in recordings.sent(name) if text.startswith("bgapi originate"))
+    job = next(e.get("Job-UUID") for e in events if e.name == "BACKGROUND_JOB")
+    call = re.search(r"origination_uuid=([^,}]+)", command)
+    return Progress(mode, call[1] if call else "none", job), events
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_recall_ends_as_its_story_tells(name):
+    mode, expected, cause, client_rang, talked, operator = STORIES[name]
+    progress, events = attempt_of(name, mode)
+    end = reduce(advance, events, progress)
+    assert outcome(end) == (expected, cause)
+    assert end.client_rang is client_rang
+    assert round(end.talked) == talked
+    assert end.operator == operator
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_events_seen_twice_change_nothing(name):
+    mode, *_ = STORIES[name]
+    progress, events = attempt_of(name, mode)
+    twice = [event for event in events for _ in range(2)]
+    assert outcome(reduce(advance, twice, progress)) == outcome(reduce(advance, events, progress))
+
+
+@pytest.mark.parametrize("name", [n for n in STORIES if n.startswith("reserved_recall")])
+def test_a_long_enough_talk_closes_the_recall_and_a_short_one_is_tried_again(name):
+    progress, events = attempt_of(name, STORIES[name][0])
+    end = reduce(advance, events, progress)
+    assert settle(end, 0, 0, RetryRules(min_talk=3)).closed_as is ClosedAs.RECALLED
+    again = settle(end, 0, 0, RetryRules(min_talk=10))
+    assert (again.closed_as, again.retry_in, again.counted) == (None, 1800.0, True)
+    assert settle(end, 2, 0, RetryRules(min_talk=10)).closed_as is ClosedAs.EXHAUSTED
