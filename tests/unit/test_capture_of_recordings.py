@@ -191,7 +191,11 @@ def test_a_cdr_gives_the_same_row_as_the_events(name):
     [row_] = expected
     without_operator = {k: v for k, v in told(row_).items() if k != "operator"}
     assert {k: v for k, v in told(fact).items() if k != "operator"} == without_operator
-    assert (fact.call_uuid, fact.calldate, fact.member_uuid) == (row_.call_uuid, row_.calldate, row_.member_uuid)
+    assert (fact.call_uuid, fact.calldate, fact.member_uuid) == (
+        row_.call_uuid,
+        row_.calldate,
+        row_.member_uuid,
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in recordings.CDRS if name.startswith("recall_")])

@@ -1,0 +1,129 @@
+"""What people write into the configuration file, and what they are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from freeswitch_callback.config import load, parse
+from freeswitch_callback.core.dispatch import Fairness
+from freeswitch_callback.core.facts import Mode
+from freeswitch_callback.errors import ConfigurationError
+
+SMALL = """
+[[freeswitch]]
+password = "s3cret"
+"""
+
+
+def read(text, environ=None):
+    return parse(SMALL + text, environ or {})
+
+
+def test_five_lines_are_enough_and_everything_else_has_a_default():
+    configuration = read("")
+    [node] = configuration.freeswitch
+    assert (node.name, node.host, node.port, node.password) == ("fs1", "127.0.0.1", 8021, "s3cret")
+    assert configuration.database.url == "sqlite:///var/lib/freeswitch-callback/callback.db"
+    assert configuration.recall.mode is Mode.AGENT_FIRST
+    assert configuration.recall.retry == {"busy": 300.0, "no_answer": 1800.0, "failed": 900.0}
+    assert configuration.poll == 5.0
+
+
+def test_one_queue_may_differ_in_any_key():
+    configuration = read("""
+[recall]
+attempts = 5
+fairness = "by-arrival"
+[recall.queues."support@default"]
+mode = "client-first"
+retry = { busy = "1m" }
+""")
+    support, sales = configuration.recall_for("support@default"), configuration.recall_for("sales@default")
+    assert (support.mode, support.attempts, support.fairness) == (Mode.CLIENT_FIRST, 5, Fairness.BY_ARRIVAL)
+    assert support.retry["busy"] == 60.0
+    assert (sales.mode, sales.retry["busy"]) == (Mode.AGENT_FIRST, 300.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[recal]\n", "recal: no such key; did you mean recall?"),
+        ("[recall]\nmodus = 1\n", "recall.modus: no such key; did you mean recall.mode?"),
+        ('[recall.queues."q"]\natempts = 1\n', 'recall.queues."q".atempts: no such key; did you mean'),
+        ("[recall]\nattempts = 0\n", "recall.attempts must be a whole number from 1 to 100, not 0"),
+        ("[recall]\nattempts = true\n", "recall.attempts must be a whole number"),
+        ('[recall]\nmode = "both"\n', "recall.mode must be one of agent-first, client-first, queue, not 'both'"),
+        ('[recall]\nexpire = "soon"\n', 'recall.expire must be a duration like "30s", "5m" or "1h30m"'),
+        ('[recall]\nexpire = "0s"\n', "recall.expire must be longer than 0 s"),
+        ('[recall]\npoll = ""\n', "recall.poll must be a duration"),
+        ("[recall]\nretry = { bussy = 1 }\n", "recall.retry has no 'bussy'; it has busy, no_answer and failed"),
+        ('[recall]\ndial_string = "sofia/gateway/main"\n', "recall.dial_string must have {number} in it once"),
+        ('[recall]\ndial_string = "a/{number},b/1"\n', "recall.dial_string must be one destination"),
+        ('[recall]\ndial_string = "{x=1}a/{number}"\n', "recall.dial_string must be one destination"),
+        ('[recall]\ncaller_id_number = "x"\n', "recall.caller_id_number must be digits"),
+        ('[numbers]\nallow = ["USA"]\n', 'numbers.allow must be an ISO 3166 country like "US"'),
+        ('[numbers]\nown = ["0301234"]\n', "numbers.own must be a number in E.164"),
+        ("[numbers]\nallow = 1\n", "numbers.allow must be a list, not 1"),
+        ('[capture]\ndirect = [{ context = "x" }]\n', "capture.direct must be like { context ="),
+        (
+            '[capture]\ndirect = [{ context = "x", destination = "(", queue = "q" }]\n',
+            "capture.direct has a destination that is no regular expression",
+        ),
+        ("[database]\nurl = 1\n", "database.url must be a text, not 1"),
+        ("database = 1\n", "database must be a section"),
+        ("[[freeswitch]]\npassword = 'x'\n", "freeswitch[2].name: 'fs1' is there twice"),
+        ('[[freeswitch]]\nname = "b"\n', "freeswitch[2].password is missing; write it, or password_file, or set"),
+        ('[[freeswitch]]\nname = "b c"\npassword = "x"\n', "freeswitch[2].name must be letters"),
+        ('[[freeswitch]]\nname = "b"\npassword = "x"\nport = 70000\n', "freeswitch[2].port must be a whole number"),
+        ("x = [", "not TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_what_to_write(text, said):
+    with pytest.raises(ConfigurationError) as error:
+        parse(text + SMALL if text.startswith(("database = ", "x = ")) else SMALL + text, {})
+    assert said in str(error.value)
+
+
+def test_without_a_server_there_is_nothing_to_do():
+    with pytest.raises(ConfigurationError, match=r"\[\[freeswitch\]\]"):
+        parse("", {})
+
+
+def test_the_stock_password_is_refused_beyond_this_machine():
+    text = '[[freeswitch]]\nhost = "192.0.2.1"\npassword = "ClueCon"\n'
+    with pytest.raises(ConfigurationError, match=r"freeswitch\[1\]\.password .* event_socket\.conf\.xml"):
+        parse(text, {})
+    for host in ("127.0.0.1", "::1", "localhost"):
+        assert parse(text.replace("192.0.2.1", host), {}).freeswitch[0].password == "ClueCon"
+
+
+def test_secrets_may_stand_elsewhere(tmp_path):
+    (tmp_path / "pw").write_text("from-a-file\n")
+    (tmp_path / "fs-1.password").write_text("from-systemd\n")
+    named = f'[[freeswitch]]\nname = "fs-1"\npassword_file = "{tmp_path}/pw"\n'
+    bare = '[[freeswitch]]\nname = "fs-1"\n'
+    assert parse(named, {}).freeswitch[0].password == "from-a-file"
+    assert parse(bare, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).freeswitch[0].password == "from-systemd"
+    assert parse(named, {"FREESWITCH_CALLBACK_FS_1_PASSWORD": "from-env"}).freeswitch[0].password == "from-env"
+    database = read("", {"FREESWITCH_CALLBACK_DATABASE_PASSWORD": "db"}).database
+    assert database.password == "db"
+    with pytest.raises(ConfigurationError, match="password file .* cannot be read"):
+        parse(named, {}) if (tmp_path / "pw").unlink() else parse(named, {})
+
+
+def test_a_file_that_is_not_there_or_not_text_is_said_so(tmp_path):
+    with pytest.raises(ConfigurationError, match="no such file; write one, or name another with --config"):
+        load(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match=r"bad\.toml: cannot be read"):
+        load(tmp_path / "bad.toml")
+    (tmp_path / "wrong.toml").write_text("[nope]\n" + SMALL)
+    with pytest.raises(ConfigurationError, match=r"wrong\.toml: nope: no such key"):
+        load(tmp_path / "wrong.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [('"90s"', 90), ('"5m"', 300), ('"1h30m"', 5400), ('"2d"', 172800), ("45", 45)]
+)
+def test_durations_are_written_as_people_write_them(text, seconds):
+    assert read(f"[recall]\nring_timeout = {text}\n").recall.ring_timeout == seconds

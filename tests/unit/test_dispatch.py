@@ -1,0 +1,173 @@
+"""Which agent calls which client now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freeswitch_callback.core import dispatch
+from freeswitch_callback.core.callers import Callers
+from freeswitch_callback.core.dispatch import Fairness, Operator, QueueRules, assign
+from freeswitch_callback.core.facts import Due, Mode, Reason
+from tests import recordings
+
+NOW = 1_795_378_680.0
+SUPPORT, SALES = "support@default", "sales@default"
+
+
+def agent(name, *queues, **changes):
+    tiers = {queue: (1, 1) for queue in queues or (SUPPORT,)}
+    return replace(Operator(name, "Available", "Waiting", f"user/{name}", tiers), **changes)
+
+
+def recall(id_, queue=SUPPORT, called_at=NOW - 60):
+    at = datetime.fromtimestamp(called_at, UTC)
+    return Due(id_, "+12025550100", "default", queue, 0, 0, 0, at, id_, 30, Reason.ABANDONED, at)
+
+
+def rules(mode=Mode.AGENT_FIRST, fairness=Fairness.LIVE_FIRST):
+    return lambda queue: QueueRules(mode, fairness)
+
+
+def callers(**waiting):
+    line = Callers()
+    for queue, since in waiting.items():
+        line.sync(f"{queue}@default", {f"{queue}{at}": at for at in since})
+    return line
+
+
+def pairs(recalls, agents, line=None, rule=None, under_way=None):
+    found = assign(recalls, agents, line or callers(), rule or rules(), under_way or {})
+    return [(a.recall.id, a.agent) for a in found]
+
+
+@pytest.mark.parametrize(
+    ("changes", "free"),
+    [
+        ({}, True),
+        ({"status": "Available (On Demand)"}, True),
+        ({"status": "On Break"}, False),
+        ({"status": "Logged Out"}, False),
+        ({"state": "Receiving"}, False),
+        ({"state": "In a queue call"}, False),
+        ({"state": "Reserved"}, False),
+        ({"state": "Idle"}, False),
+        ({"free_from": NOW + 1}, False),
+        ({"free_from": NOW}, True),
+        ({"rests_until": NOW + 30}, False),
+        ({"busy": True}, False),
+    ],
+)
+def test_an_agent_is_free_when_the_queue_itself_would_call_them(changes, free):
+    assert bool(dispatch.free([agent("1001", **changes)], NOW)) is free
+
+
+def test_the_end_of_wrap_up_comes_without_an_event_so_its_time_is_kept():
+    agents = [
+        agent("1001", free_from=NOW + 30),
+        agent("1002", rests_until=NOW + 12),
+        agent("1003", busy=True),
+    ]
+    assert dispatch.next_free(agents, NOW) == NOW + 12
+    assert dispatch.wrap_up_ends(last_bridge_end=100, wrap_up_time=30, ready_time=0) == 130
+    assert dispatch.wrap_up_ends(last_bridge_end=0, wrap_up_time=30, ready_time=0) == 0
+    assert dispatch.wrap_up_ends(last_bridge_end=100, wrap_up_time=5, ready_time=150) == 150
+
+
+def test_the_longest_idle_agent_of_the_recalls_queue_takes_it():
+    agents = dispatch.free(
+        [agent("1001", idle_since=50), agent("1002", idle_since=10), agent("1003", SALES, idle_since=1)], NOW
+    )
+    assert pairs([recall(1)], agents) == [(1, "1002")]
+
+
+def test_tier_level_and_position_go_before_idleness():
+    second = agent("1002", idle_since=0)
+    second = replace(second, tiers={SUPPORT: (2, 1)})
+    assert pairs([recall(1)], [second, agent("1001", idle_since=99)]) == [(1, "1001")]
+
+
+def test_never_more_recalls_than_free_agents():
+    assert pairs([recall(1), recall(2), recall(3)], [agent("1001"), agent("1002")]) == [
+        (1, "1001"),
+        (2, "1002"),
+    ]
+
+
+def test_a_recall_without_a_free_agent_does_not_hold_up_the_next():
+    assert pairs([recall(1, SALES), recall(2)], [agent("1001")]) == [(2, "1001")]
+
+
+def test_callers_who_wait_live_keep_their_agents():
+    assert pairs([recall(1)], [agent("1001")], callers(support=[NOW])) == []
+
+
+def test_the_callers_of_every_queue_that_the_agent_serves_count():
+    assert pairs([recall(1)], [agent("1001", SUPPORT, SALES)], callers(sales=[NOW])) == []
+    assert pairs([recall(1)], [agent("1001", SUPPORT)], callers(sales=[NOW])) == [(1, "1001")]
+
+
+def test_by_arrival_a_recall_keeps_the_place_of_its_call():
+    by_arrival = rules(fairness=Fairness.BY_ARRIVAL)
+    line = callers(support=[NOW - 30])
+    assert pairs([recall(1, called_at=NOW - 60)], [agent("1001")], line, by_arrival) == [(1, "1001")]
+    assert pairs([recall(1, called_at=NOW - 10)], [agent("1001")], line, by_arrival) == []
+
+
+def test_recall_first_does_not_look_at_the_line():
+    rule = rules(fairness=Fairness.RECALL_FIRST)
+    assert pairs([recall(1)], [agent("1001")], callers(support=[NOW]), rule) == [(1, "1001")]
+
+
+def test_through_the_queue_nobody_is_reserved_and_a_free_agent_must_be_left():
+    queue = rules(Mode.QUEUE)
+    assert pairs([recall(1), recall(2)], [agent("1001"), agent("1002")], rule=queue) == [(1, None), (2, None)]
+    assert pairs([recall(1)], [agent("1001")], callers(support=[NOW]), queue) == []
+    assert pairs([recall(1)], [agent("1001"), agent("1002")], callers(support=[NOW]), queue) == [(1, None)]
+    assert pairs([recall(1)], [agent("1001")], rule=queue, under_way={SUPPORT: 1}) == []
+
+
+@given(
+    st.lists(st.sampled_from([SUPPORT, SALES]), max_size=8),
+    st.lists(st.sets(st.sampled_from([SUPPORT, SALES]), min_size=1), max_size=6),
+    st.sampled_from([*Mode]),
+    st.sampled_from([*Fairness]),
+    st.lists(st.floats(NOW - 100, NOW), max_size=3),
+)
+def test_nobody_is_taken_twice_and_everybody_serves_the_queue(queues, tiers, mode, fairness, waiting):
+    recalls = [recall(i, queue) for i, queue in enumerate(queues)]
+    agents = [agent(f"a{i}", *served) for i, served in enumerate(tiers)]
+    found = assign(recalls, agents, callers(support=waiting), rules(mode, fairness), {})
+    taken = [a.agent for a in found if a.agent]
+    assert len(taken) == len(set(taken))
+    assert len({a.recall.id for a in found}) == len(found) <= len(agents)
+    serving = {a.name: a.tiers for a in agents}
+    assert all(a.recall.queue in serving[a.agent] for a in found if a.agent)
+    if mode is not Mode.QUEUE and fairness is Fairness.LIVE_FIRST and waiting:
+        assert not any(SUPPORT in serving[name] for name in taken)
+
+
+@pytest.mark.parametrize("name", recordings.NAMES)
+def test_the_line_is_empty_when_the_story_is_over(name):
+    line = Callers()
+    longest = 0
+    for event in recordings.events(name):
+        line.feed(event)
+        longest = max(longest, *(line.waiting(q) for q in (SUPPORT, SALES, "short@default")))
+    assert all(line.waiting(q) == 0 for q in (SUPPORT, SALES, "short@default"))
+    joins = any("member-queue" in (e.get("CC-Action") or "") for e in recordings.events(name))
+    assert longest == (1 if joins else 0)
+
+
+def test_a_caller_who_talks_does_not_wait_though_the_queue_still_counts_them():
+    line = Callers()
+    for event in recordings.events("answered"):
+        line.feed(event)
+        if event.name == "CHANNEL_BRIDGE":
+            assert line.waiting(SUPPORT) == 0
+            return
+    pytest.fail("the recording has a bridge")
