@@ -1,0 +1,91 @@
+"""What commands share: the configuration, the ledger, a connection; opened when a command asks for them."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+from freeswitch_callback.config import Configuration, FreeSwitch, load
+from freeswitch_callback.core.dispatch import Fairness
+from freeswitch_callback.core.facts import Mode
+from freeswitch_callback.core.gates import GateRules
+from freeswitch_callback.core.schedule import RetryRules
+from freeswitch_callback.engine.daemon import EngineRules, NodeAddress
+from freeswitch_callback.engine.recaller import RecallRules
+from freeswitch_callback.errors import ConfigurationError
+from freeswitch_callback.esl.client import Connection
+from freeswitch_callback.ledger import Ledger
+
+
+class Context:
+    """The words before the command."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        return load(self.path)
+
+    @contextmanager
+    def ledger(self, *, verified: bool = True) -> Iterator[Ledger]:
+        database = self.configuration.database
+        ledger = Ledger(database.url, password=database.password)
+        try:
+            if verified:
+                ledger.verify()
+            yield ledger
+        finally:
+            ledger.close()
+
+    def connect(self, node: FreeSwitch) -> Connection:
+        connection = Connection(node.host, node.port, node.password or "")
+        connection.connect()
+        return connection
+
+    @property
+    def who(self) -> str:
+        """Who is at the keyboard, for the journal."""
+        try:
+            return getpass.getuser()
+        except (OSError, KeyError):
+            return "cli"
+
+
+def gate_rules(configuration: Configuration, queue: str | None) -> GateRules:
+    recall = configuration.recall_for(queue or "")
+    return GateRules(configuration.numbers.rules(), configuration.capture.min_wait, recall.expire)
+
+
+def recall_rules(configuration: Configuration, queue: str) -> RecallRules:
+    recall = configuration.recall_for(queue)
+    return RecallRules(
+        dial_string=recall.dial_string,
+        caller_id_number=recall.caller_id_number,
+        mode=Mode(recall.mode),
+        fairness=Fairness(recall.fairness),
+        ring_timeout=recall.ring_timeout,
+        agent_rest=recall.agent_rest,
+        retry=RetryRules(recall.attempts, recall.retry, recall.min_talk),
+    )
+
+
+def engine_rules(configuration: Configuration) -> EngineRules:
+    """Raises `ConfigurationError` for what only a running engine needs."""
+    for where, recall in [("recall", configuration.recall), *configuration.queues.items()]:
+        if not recall.caller_id_number:
+            raise ConfigurationError(
+                f"{where}.caller_id_number is missing: the number that clients see you call from"
+            )
+    return EngineRules(
+        capture=configuration.capture.rules(),
+        gates=lambda queue: gate_rules(configuration, queue),
+        recall=lambda queue: recall_rules(configuration, queue),
+        poll=configuration.poll,
+    )
+
+
+def addresses(configuration: Configuration) -> list[NodeAddress]:
+    return [NodeAddress(n.name, n.host, n.port, n.password or "") for n in configuration.freeswitch]

@@ -1,0 +1,126 @@
+"""Commands about the service: run, check, migrate, agents."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from typing import Any
+
+import click
+import structlog
+
+from freeswitch_callback import operations
+from freeswitch_callback.cli import output
+from freeswitch_callback.cli.context import Context, addresses, engine_rules
+from freeswitch_callback.cli.records import output_format
+from freeswitch_callback.engine.daemon import Engine
+from freeswitch_callback.errors import CallbackError, ConfigurationError, DatabaseUnreachable
+from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.operations import Level
+
+
+def log_to_stderr(level: str, *, colours: bool | None = None) -> None:
+    """One event a line, for people on a terminal and for journald."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.ExceptionRenderer(),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() if colours is None else colours),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+@click.command()
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+@click.pass_obj
+def run(context: Context, log_level: str) -> None:
+    """Record missed calls and call the clients back, until SIGTERM or Ctrl-C.
+
+    Waits for FreeSWITCH and for the database where they are away, and upgrades the database's schema by
+    itself. Calls that are up when it stops go on; the next `run` follows them.
+    """
+    log_to_stderr(log_level)
+    rules = engine_rules(context.configuration)
+    database = context.configuration.database
+    ledger = Ledger(database.url, password=database.password)
+    engine = Engine(ledger, addresses(context.configuration), rules)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: engine.stop())
+    try:
+        engine.run()
+    except DatabaseUnreachable:
+        click.echo("stopped while waiting for the database", err=True)
+    finally:
+        ledger.close()
+
+
+@click.command()
+@click.pass_obj
+def migrate(context: Context) -> None:
+    """Bring the database to this release's schema. May be run twice, and by two machines at once."""
+    with context.ledger(verified=False) as ledger:
+        applied = ledger.migrate()
+        for name in applied:
+            click.echo(f"applied {name}")
+        click.echo(f"schema {ledger.schema_version()}" + ("" if applied else ", nothing to do"))
+
+
+@click.command()
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@click.pass_obj
+def check(context: Context, form: str) -> int:
+    """Tell line by line what is right and what is not: configuration, database, each FreeSWITCH.
+
+    The exit status is that of the first thing that is not right; warnings leave it 0.
+    """
+    findings = list(_findings(context))
+    for finding in findings:
+        if form == "json":
+            output.show(
+                [{"level": str(finding.level), "what": finding.what, "text": finding.text}], "json", ()
+            )
+        else:
+            colour = {Level.OK: "green", Level.WARNING: "yellow", Level.BAD: "red"}[finding.level]
+            click.echo(
+                f"{click.style(f'{finding.level:8}', colour)} {finding.what}: {output.printable(finding.text)}"
+            )
+    return next((f.exit_status for f in findings if f.exit_status), 0)
+
+
+def _findings(context: Context) -> Any:
+    try:
+        configuration = context.configuration
+        engine_rules(configuration)
+    except ConfigurationError as error:
+        yield operations.Finding(Level.BAD, "configuration", str(error), error.exit_status)
+        return
+    yield operations.Finding(Level.OK, "configuration", context.path)
+    try:
+        with context.ledger(verified=False) as ledger:
+            yield from operations.check_database(ledger, configuration.database.url)
+    except CallbackError as error:
+        yield operations.Finding(Level.BAD, "database", str(error), error.exit_status)
+    wants = configuration.capture.rules().wants
+    for node in configuration.freeswitch:
+        yield from operations.check_node(lambda node=node: context.connect(node), node.name, wants)
+
+
+@click.command()
+@output_format
+@click.pass_obj
+def agents(context: Context, form: str) -> None:
+    """List the agents of every FreeSWITCH: status, state, queues."""
+    rows: list[dict[str, Any]] = []
+    for node in context.configuration.freeswitch:
+        connection = context.connect(node)
+        try:
+            rows += operations.agent_rows(connection, node.name)
+        finally:
+            connection.close()
+    output.show(rows, form, ("node", "agent", "status", "state", "queues", "last_bridge_end"))

@@ -1,0 +1,208 @@
+"""One running engine: the ledger, the nodes, and what connects them."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import gevent
+import structlog
+from gevent.event import Event as Flag
+
+from freeswitch_callback.core import capture
+from freeswitch_callback.core.capture import CaptureRules
+from freeswitch_callback.core.facts import Event
+from freeswitch_callback.core.gates import GateRules
+from freeswitch_callback.engine.patience import patiently
+from freeswitch_callback.engine.recaller import LEASE, Recaller, RecallRules
+from freeswitch_callback.engine.reconciler import Reconciler
+from freeswitch_callback.engine.recorder import Recorder
+from freeswitch_callback.errors import DatabaseUnreachable, FreeSwitchError
+from freeswitch_callback.esl.node import Node
+from freeswitch_callback.ledger import Ledger
+
+log = structlog.get_logger(__name__)
+
+EVENTS = (*capture.EVENTS, "BACKGROUND_JOB", "HEARTBEAT")
+_RECONCILE_EVERY = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAddress:
+    name: str
+    host: str
+    port: int
+    password: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRules:
+    """All that a configuration says to an engine. `poll`: seconds."""
+
+    capture: CaptureRules
+    gates: Callable[[str | None], GateRules]
+    recall: Callable[[str], RecallRules]
+    poll: float = 5.0
+
+
+class Engine:
+    """Records and calls back until it is stopped.
+
+    `run()` returns after `stop()`: no new recalls, those that talk go on at FreeSWITCH, agents without a call
+    are released. The next engine follows what is still up.
+    """
+
+    def __init__(self, ledger: Ledger, nodes: Sequence[NodeAddress], rules: EngineRules) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{random.randrange(16**4):04x}"
+        self.ready = Flag()
+        self._ledger = ledger
+        self._rules = rules
+        self._stopping = Flag()
+        self._wake = Flag()
+        self.sites = [_Site(address, self) for address in nodes]
+
+    def run(self) -> None:
+        patiently(self._ledger.migrate, what="open the database", stopping=self._stopping)
+        log.info("engine_started", engine=self.name, nodes=[site.node.name for site in self.sites])
+        for site in self.sites:
+            site.node.start()
+        keeper = gevent.spawn(self._keep_leases)
+        self.ready.set()
+        try:
+            self._recall()
+        finally:
+            keeper.kill()
+            self._finish()
+
+    def stop(self) -> None:
+        """Ask `run` to return. Safe in a signal handler."""
+        self._stopping.set()
+        self._wake.set()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    @property
+    def stopping(self) -> Flag:
+        return self._stopping
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._ledger
+
+    @property
+    def rules(self) -> EngineRules:
+        return self._rules
+
+    def _recall(self) -> None:
+        """Wake on events; as the safety net, on the poll; and when an agent or a recall comes due."""
+        polled = 0.0
+        while not self._stopping.is_set():
+            self._wake.clear()
+            now = time.time()
+            if now - polled >= self._rules.poll:
+                polled = now
+                for site in self.sites:
+                    site.look()
+            try:
+                wait = self._round(polled + self._rules.poll - time.time())
+            except DatabaseUnreachable as error:
+                log.error("recalls_paused", error=str(error))
+                wait = self._rules.poll
+            self._wake.wait(max(0.0, wait))
+
+    def _round(self, until_poll: float) -> float:
+        """One look at all nodes; seconds until the next is due by itself."""
+        self._ledger.expire()
+        free_at = [at for site in self.sites if site.up and (at := site.recaller.round()) is not None]
+        due = self._ledger.next_due()
+        waits = [until_poll, *(at - time.time() for at in free_at)]
+        if due is not None and due > 0:
+            waits.append(due)
+        return max(min(waits), 0.01)
+
+    def _keep_leases(self) -> None:
+        while not self._stopping.wait(LEASE / 3):
+            try:
+                self._ledger.renew(self.name, LEASE)
+            except DatabaseUnreachable as error:
+                log.error("leases_not_renewed", error=str(error))
+
+    def _finish(self) -> None:
+        """Within 10 s: what was not sent is given back; what is up is left to the next engine, at once."""
+        deadline = time.monotonic() + 6.0
+        while any(site.recaller.starting for site in self.sites) and time.monotonic() < deadline:
+            self._wake.clear()
+            self._wake.wait(0.5)
+        for site in self.sites:
+            site.node.stop()
+        try:
+            with gevent.Timeout(2.0, False):
+                self._ledger.renew(self.name, 0.0)
+        except DatabaseUnreachable as error:
+            log.error("leases_not_given_back", error=str(error))
+        log.info("engine_stopped", under_way=sum(len(site.recaller.attempts) for site in self.sites))
+
+
+class _Site:
+    """One node with its recorder, recaller and reconciler."""
+
+    def __init__(self, address: NodeAddress, engine: Engine) -> None:
+        rules = engine.rules
+        self._engine = engine
+        self._core_uuid: str | None = None
+        self._reconciled = 0.0
+        self.up = False
+        self.node = Node(
+            address.name,
+            address.host,
+            address.port,
+            address.password,
+            on_event=self._event,
+            on_up=self._on_up,
+            on_down=self._on_down,
+            subscribe=EVENTS,
+            subclasses=capture.SUBCLASSES,
+        )
+        self.recorder = Recorder(
+            address.name, engine.ledger, rules.capture, rules.gates, engine.wake, engine.stopping
+        )
+        self.recaller = Recaller(
+            self.node, engine.ledger, engine.name, rules.recall, engine.stopping, engine.wake
+        )
+        self.reconciler = Reconciler(self.node, engine.ledger, engine.name, self.recaller)
+
+    def _event(self, event: Event) -> None:
+        self.recorder.feed(event)
+        if self.recaller.feed(event):
+            self._engine.wake()
+
+    def _on_up(self) -> None:
+        if self._core_uuid not in (None, self.node.core_uuid):
+            self.recorder.forget()
+        self._core_uuid = self.node.core_uuid
+        self._reconciled = 0.0
+        self._engine.wake()
+        gevent.spawn(self.look)
+
+    def _on_down(self, reason: str) -> None:
+        self.up = False
+
+    def look(self) -> None:
+        """Read agents, tiers, callers and channels again; every minute, and when just connected, reconcile."""
+        if not self.node.up.is_set():
+            return
+        try:
+            self.recaller.switchboard.sync(self.node)
+            if not self.up or time.monotonic() - self._reconciled > _RECONCILE_EVERY:
+                self.reconciler.run()
+                self._reconciled = time.monotonic()
+            if not self.up:
+                self.up = True
+                self._engine.wake()
+        except (FreeSwitchError, DatabaseUnreachable) as error:
+            log.warning("node_not_read", node=self.node.name, error=str(error))

@@ -1,0 +1,375 @@
+"""Calls clients back: one greenlet per attempt, from the claim to the agent's release.
+
+The order is what makes a crash harmless. First the claim, the attempt and the reservation are on disk, in one
+transaction; then the agent is reserved at FreeSWITCH by compare-and-set, looked at once more, and the attempt
+is written down as sent; only then it is sent. Whatever ends this process in between, the next one finds a row
+that tells what may have happened (`reconciler`).
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+from gevent.event import Event as Flag
+from gevent.pool import Pool
+
+from freeswitch_callback.core import dispatch
+from freeswitch_callback.core.attempt import Progress, advance, outcome
+from freeswitch_callback.core.dispatch import Assignment, Fairness, Operator, QueueRules
+from freeswitch_callback.core.facts import Claim, Due, Event, Mode, Outcome, Settlement
+from freeswitch_callback.core.schedule import RetryRules, agent_rest, agent_was_away, settle
+from freeswitch_callback.engine.patience import patiently
+from freeswitch_callback.engine.switchboard import Switchboard
+from freeswitch_callback.errors import CommandFailed, DatabaseUnreachable, FreeSwitchError, UnsafeValue
+from freeswitch_callback.esl import callcenter, commands
+from freeswitch_callback.esl.node import Node
+from freeswitch_callback.ledger import Ledger
+
+log = structlog.get_logger(__name__)
+
+LEASE = 60.0
+"""Seconds that a claim lasts unless it is renewed; the daemon renews three times as often."""
+
+_MOST_RECALLS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RecallRules:
+    """How one queue's clients are called back. Times in seconds."""
+
+    dial_string: str
+    caller_id_number: str
+    mode: Mode = Mode.AGENT_FIRST
+    fairness: Fairness = Fairness.LIVE_FIRST
+    ring_timeout: float = 30.0
+    agent_rest: float = 60.0
+    retry: RetryRules = field(default_factory=RetryRules)
+
+
+class Attempt:
+    """An attempt under way: what is known of it, and a flag for the greenlet that lives it."""
+
+    def __init__(self, claim: Claim, recall: Due, progress: Progress) -> None:
+        self.claim = claim
+        self.recall = recall
+        self.progress = progress
+        self.changed = Flag()
+
+    def feed(self, event: Event) -> None:
+        progress = advance(self.progress, event)
+        if progress is not self.progress:
+            self.progress = progress
+            self.changed.set()
+
+    @property
+    def over(self) -> bool:
+        return outcome(self.progress) is not None
+
+
+class Recaller:
+    """One node's recalls. `round()` starts what may start now; `feed()` carries events to the attempts."""
+
+    def __init__(
+        self,
+        node: Node,
+        ledger: Ledger,
+        engine: str,
+        rules: Callable[[str], RecallRules],
+        stopping: Flag,
+        wake: Callable[[], None],
+    ) -> None:
+        self.node = node
+        self.switchboard = Switchboard()
+        self.attempts: dict[str, Attempt] = {}  # by call uuid
+        self._jobs: dict[str, Attempt] = {}
+        self._held: dict[str, Attempt | None] = {}  # agents of ours
+        self._ledger = ledger
+        self._engine = engine
+        self._rules = rules
+        self._stopping = stopping
+        self._wake = wake
+        self.starting = 0  # attempts that are claimed and not sent yet: a stopping engine waits for them
+        self._pool = Pool(_MOST_RECALLS_AT_ONCE)
+        self._faulty_until = 0.0
+
+    # --- events ----------------------------------------------------------------------------------------
+
+    def feed(self, event: Event) -> bool:
+        """Take one event in; True if a recall may have become possible by it."""
+        for attempt in self._concerned(event):
+            attempt.feed(event)
+        return self.switchboard.feed(event)
+
+    def _concerned(self, event: Event) -> list[Attempt]:
+        if not self.attempts:
+            return []
+        if event.name == "BACKGROUND_JOB":
+            attempt = self._jobs.get(event.get("Job-UUID") or "")
+            return [attempt] if attempt else []
+        headers = (
+            "Unique-ID",
+            "Other-Leg-Unique-ID",
+            "variable_cc_member_session_uuid",
+            "CC-Member-Session-UUID",
+        )
+        found = {event.get(name) or "" for name in headers} & self.attempts.keys()
+        return [self.attempts[call_uuid] for call_uuid in found]
+
+    # --- deciding --------------------------------------------------------------------------------------
+
+    def round(self) -> float | None:
+        """Start every recall that may start now.
+
+        Returns the epoch second in which an agent becomes free without any event, if there is one.
+        """
+        now = time.time()
+        operators = self.switchboard.operators(self._held)
+        ready = dispatch.free(operators, now)
+        if ready and now >= self._faulty_until and not self._stopping.is_set():
+            queues = dispatch.open_queues(ready, self.switchboard.callers, self._queue_rules)
+            if queues:
+                self._start(ready, self._ledger.due(queues, limit=2 * len(ready) + 10))
+        return dispatch.next_free(operators, now)
+
+    def _queue_rules(self, queue: str) -> QueueRules:
+        rules = self._rules(queue)
+        return QueueRules(rules.mode, rules.fairness)
+
+    def _start(self, ready: list[Operator], recalls: list[Due]) -> None:
+        busy = {attempt.recall.id for attempt in self.attempts.values()}
+        recalls = [recall for recall in recalls if recall.id not in busy]
+        callers = self.switchboard.callers
+        for assignment in dispatch.assign(recalls, ready, callers, self._queue_rules, self._under_way()):
+            call_uuid = str(uuid.uuid4())
+            if assignment.agent is not None:
+                self._held[assignment.agent] = None
+            self._pool.spawn(self._call, assignment, call_uuid)
+
+    def _under_way(self) -> Mapping[str, int]:
+        """Queue-mode recalls whose client is not in the queue yet: there they count among the callers."""
+        counts: dict[str, int] = {}
+        for attempt in self.attempts.values():
+            queue = attempt.claim.queue or ""
+            if attempt.claim.mode is Mode.QUEUE and attempt.progress.answered is None:
+                counts[queue] = counts.get(queue, 0) + 1
+        return counts
+
+    # --- one attempt -----------------------------------------------------------------------------------
+
+    def _call(self, assignment: Assignment, call_uuid: str) -> None:
+        recall, agent = assignment.recall, assignment.agent
+        rules = self._rules(recall.queue or "")
+        attempt: Attempt | None = None
+        try:
+            claim = self._ledger.claim(
+                recall.id,
+                engine=self._engine,
+                lease=LEASE,
+                node=self.node.name,
+                agent=agent,
+                mode=rules.mode,
+                call_uuid=call_uuid,
+                job_uuid=str(uuid.uuid4()),
+            )
+            if claim is None:
+                return
+            attempt = Attempt(claim, recall, Progress(claim.mode, claim.call_uuid, claim.job_uuid))
+            self._track(attempt)
+            if self._dial(attempt, rules):
+                self.follow(attempt)
+        except DatabaseUnreachable as error:
+            log.error("recall_left_open", recall=recall.id, error=str(error), hint="settled once it is back")
+        finally:
+            if attempt is not None:
+                self._untrack(attempt)
+            if agent is not None:
+                self._held.pop(agent, None)
+            self._wake()
+
+    def _dial(self, attempt: Attempt, rules: RecallRules) -> bool:
+        """Reserve and send. False if nothing was sent, and everything is as it was before."""
+        self.starting += 1
+        try:
+            return self._reserve_and_send(attempt, rules)
+        finally:
+            self.starting -= 1
+
+    def _reserve_and_send(self, attempt: Attempt, rules: RecallRules) -> bool:
+        claim, recall = attempt.claim, attempt.recall
+        reserved = False
+        try:
+            if claim.agent is not None:
+                reserved = callcenter.reserve(self.node, claim.agent)
+                if not reserved or not self._still_free(claim.agent):
+                    return self._step_back(claim, reserved)
+            originate = self._originate(claim, recall, rules)
+        except (FreeSwitchError, UnsafeValue) as error:
+            log.error("recall_not_sent", recall=recall.id, agent=claim.agent, error=str(error))
+            if isinstance(error, UnsafeValue):  # this agent's contact will not get better by trying again
+                self._rest(claim.agent, 300.0)
+            return self._step_back(claim, reserved)
+        if self._stopping.is_set() or not self._ledger.dialling(claim, self.node.core_uuid):
+            return self._step_back(claim, reserved)
+        log.info("recall", recall=recall.id, node=self.node.name, agent=claim.agent, mode=str(claim.mode))
+        try:
+            self.node.send_originate(originate)
+        except CommandFailed as error:
+            ended = Progress(claim.mode, claim.call_uuid, claim.job_uuid, ended=time.time(), cause=str(error))
+            attempt.progress = ended
+        except FreeSwitchError as error:
+            # It may have been sent. The attempt stays open; whoever is connected next finds out.
+            log.warning("originate_unanswered", recall=recall.id, error=str(error))
+        return True
+
+    def _still_free(self, name: str) -> bool:
+        """A second look, now that the agent is ours: +OK tells only that their row was Waiting."""
+        agent = callcenter.read_agent(self.node, name)
+        if agent is None:
+            return False
+        self.switchboard.seen(agent)
+        return (
+            agent.state == "Reserved"
+            and agent.status in dispatch.ON_DUTY
+            and agent.external_calls_count == 0
+            and dispatch.wrap_up_ends(agent.last_bridge_end, agent.wrap_up_time, agent.ready_time)
+            <= time.time()
+            and not self.switchboard.on_the_phone(agent)
+        )
+
+    def _step_back(self, claim: Claim, reserved: bool) -> bool:
+        if reserved and claim.agent is not None:
+            self.release(claim.agent, talked=False)
+        patiently(lambda: self._ledger.abort(claim), what="give a recall back", stopping=self._stopping)
+        return False
+
+    def _originate(self, claim: Claim, recall: Due, rules: RecallRules) -> commands.Originate:
+        agent = self.switchboard.agents.get(claim.agent or "")
+        return commands.Originate(
+            job_uuid=claim.job_uuid,
+            call_uuid=claim.call_uuid,
+            entry=claim.attempt,
+            mode=claim.mode.value,
+            number=recall.number,
+            dial_string=rules.dial_string,
+            caller_id_number=rules.caller_id_number,
+            contact=agent.contact if agent else "",
+            queue=recall.queue or "",
+            ring_timeout=round(rules.ring_timeout),
+            wait=recall.timewait,
+            reason=str(recall.reason),
+            missed_id=recall.missed_id,
+        )
+
+    def follow(self, attempt: Attempt) -> None:
+        """Write down what happens until the attempt is over, then settle it and release the agent."""
+        claim = attempt.claim
+        answered = connected = False
+        while True:
+            progress = attempt.progress
+            if progress.answered and not answered:
+                answered = True
+                self._write("answer", lambda at=progress.answered: self._ledger.answered(claim, _utc(at)))
+            if progress.connected and not connected:
+                connected = True
+                operator = progress.operator or claim.agent or ""
+                self._write(
+                    "connection",
+                    lambda at=progress.connected, who=operator: self._ledger.connected(claim, _utc(at), who),
+                )
+            if attempt.over:
+                break
+            attempt.changed.wait()
+            attempt.changed.clear()
+        rules = self._rules(claim.queue or "")
+        self.settle(
+            attempt, settle(attempt.progress, attempt.recall.attempts, attempt.recall.failures, rules.retry)
+        )
+
+    def settle(self, attempt: Attempt, settlement: Settlement) -> None:
+        """Write the end of an attempt, and let the agent go."""
+        claim, rules = attempt.claim, self._rules(attempt.claim.queue or "")
+        ended = _utc(attempt.progress.ended or time.time())
+        self._write("outcome", lambda: self._ledger.settle(claim, settlement, ended))
+        log.info(
+            "recall_ended", recall=claim.recall, agent=claim.agent, outcome=str(settlement.outcome),
+            hangup_cause=settlement.hangup_cause, talked=round(attempt.progress.talked),
+            closed_as=str(settlement.closed_as or ""),
+        )  # fmt: skip
+        if settlement.outcome is Outcome.FAILED and not settlement.counted:
+            # A gateway or profile that is not there: every other recall would fail the same way.
+            log.error("dial_string_at_fault", cause=settlement.hangup_cause, dial_string=rules.dial_string)
+            self._faulty_until = time.time() + 60.0
+        if claim.agent is not None:
+            if agent_was_away(settlement, claim.mode):
+                agent = self.switchboard.agents.get(claim.agent)
+                delays = {n: getattr(agent, n, 0) for n in ("busy_delay_time", "reject_delay_time")}
+                delays["no_answer_delay_time"] = getattr(agent, "no_answer_delay_time", 0)
+                self._rest(claim.agent, max(rules.agent_rest, agent_rest(settlement.hangup_cause, delays)))
+            self.release(claim.agent, talked=attempt.progress.connected is not None)
+        self._clear_marks(claim)
+
+    def release(self, name: str, *, talked: bool) -> None:
+        """Give an agent back to the queues, if they are still as we left them; then strike the row."""
+        try:
+            agent = callcenter.read_agent(self.node, name)
+            if agent is not None and agent.state == "Reserved":
+                on_demand = agent.status == "Available (On Demand)"
+                if talked and agent.wrap_up_time:
+                    callcenter.set_ready_at(self.node, name, int(time.time()) + agent.wrap_up_time)
+                callcenter.release(self.node, name, to="Idle" if talked and on_demand else "Waiting")
+            if talked:
+                self.switchboard.recall_ended[name] = time.time()
+        except FreeSwitchError as error:
+            log.warning("agent_not_released", agent=name, error=str(error), hint="tried again once connected")
+            return
+        self._write("release", lambda: self._ledger.release(self.node.name, name))
+
+    def _clear_marks(self, claim: Claim) -> None:
+        try:
+            callcenter.forget_marks(self.node, claim.call_uuid)
+        except FreeSwitchError as error:
+            log.debug("marks_left", call_uuid=claim.call_uuid, error=str(error))
+
+    def _rest(self, agent: str | None, seconds: float) -> None:
+        if agent is not None:
+            self.switchboard.rests[agent] = time.time() + seconds
+
+    def _write(self, what: str, work: Callable[[], bool]) -> None:
+        if not patiently(work, what=f"write an {what}", stopping=self._stopping):
+            log.warning("write_refused", what=what, hint="another engine has taken this recall over")
+
+    # --- what is under way -----------------------------------------------------------------------------
+
+    def adopt(self, attempt: Attempt) -> None:
+        """Follow an attempt that another process, or this one before a reconnect, has begun."""
+        self._track(attempt)
+        self._pool.spawn(self._follow_adopted, attempt)
+
+    def _follow_adopted(self, attempt: Attempt) -> None:
+        try:
+            self.follow(attempt)
+        except DatabaseUnreachable as error:
+            log.error("outcome_not_written", recall=attempt.claim.recall, error=str(error))
+        finally:
+            self._untrack(attempt)
+
+    def _track(self, attempt: Attempt) -> None:
+        self.attempts[attempt.claim.call_uuid] = attempt
+        self._jobs[attempt.claim.job_uuid] = attempt
+        if attempt.claim.agent is not None:
+            self._held[attempt.claim.agent] = attempt
+
+    def _untrack(self, attempt: Attempt) -> None:
+        self.attempts.pop(attempt.claim.call_uuid, None)
+        self._jobs.pop(attempt.claim.job_uuid, None)
+        if attempt.claim.agent is not None:
+            self._held.pop(attempt.claim.agent, None)
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

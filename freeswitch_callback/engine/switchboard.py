@@ -1,0 +1,111 @@
+"""What is known of one node's agents: read from FreeSWITCH, kept fresh by its events.
+
+The picture may be behind the truth by a moment; that is why an agent is taken by compare-and-set and looked
+at once more before anybody is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from freeswitch_callback.core.callers import Callers
+from freeswitch_callback.core.dispatch import Operator, serving, wrap_up_ends
+from freeswitch_callback.core.facts import Event
+from freeswitch_callback.esl import callcenter
+from freeswitch_callback.esl.callcenter import Agent
+from freeswitch_callback.esl.node import Node
+
+_TALKING = "In a queue call"
+
+
+def phone_of(endpoint: str) -> str:
+    """The phone in a contact or a channel's name: 1001 of `user/1001@house`, `sofia/internal/sip:1001@…`.
+
+    mod_loopback's channels are `loopback/1001-a` for the contact `loopback/1001/context`.
+    """
+    parts = endpoint.rpartition("]")[2].split("/")
+    if parts[0] == "loopback" and len(parts) > 1:
+        return parts[1].removesuffix("-a").removesuffix("-b")
+    return parts[-1].removeprefix("sip:").partition("@")[0].partition(";")[0]
+
+
+class Switchboard:
+    """One node's agents, tiers, live callers and live phones."""
+
+    def __init__(self) -> None:
+        self.agents: dict[str, Agent] = {}
+        self.tiers: dict[str, dict[str, tuple[int, int]]] = {}
+        self.callers = Callers()
+        self.rests: dict[str, float] = {}
+        self.recall_ended: dict[str, float] = {}
+        self._live: dict[str, str] = {}  # channel uuid: its phone
+
+    def sync(self, node: Node) -> None:
+        """Read everything from FreeSWITCH. Raises `FreeSwitchError`; what is known stays then."""
+        channels = callcenter.channels(node)
+        agents = callcenter.agents(node)
+        tiers: dict[str, dict[str, tuple[int, int]]] = {}
+        for tier in callcenter.tiers(node):
+            if serving(tier.state):
+                tiers.setdefault(tier.agent, {})[tier.queue] = (tier.level, tier.position)
+        for queue in {queue for queues in tiers.values() for queue in queues}:
+            waiting = [m for m in callcenter.members(node, queue) if m.state in ("Waiting", "Trying")]
+            self.callers.sync(queue, {m.session_uuid or m.uuid: float(m.joined_epoch) for m in waiting})
+        self.agents = {agent.name: agent for agent in agents}
+        self.tiers = tiers
+        self._live = {channel.uuid: phone_of(channel.name) for channel in channels}
+
+    def feed(self, event: Event) -> bool:
+        """Take one event in; True if an agent may have become free by it."""
+        match event.name:
+            case "CHANNEL_CREATE":
+                self._live[event.get("Unique-ID") or ""] = phone_of(event.get("Channel-Name") or "")
+                return False
+            case "CHANNEL_HANGUP_COMPLETE":
+                return self._live.pop(event.get("Unique-ID") or "", None) is not None
+            case "CUSTOM" if event.subclass == "callcenter::info":
+                return self.callers.feed(event) or self._agent_changed(event)
+        return False
+
+    def _agent_changed(self, event: Event) -> bool:
+        agent = self.agents.get(event.get("CC-Agent") or "")
+        if agent is None:
+            return False
+        match event.get("CC-Action"):
+            case "agent-state-change":
+                state = event.get("CC-Agent-State") or agent.state
+                ended = int(event.timestamp) if agent.state == _TALKING else agent.last_bridge_end
+                self.agents[agent.name] = replace(agent, state=state, last_bridge_end=ended)
+                return state == "Waiting"
+            case "agent-status-change":
+                self.agents[agent.name] = replace(agent, status=event.get("CC-Agent-Status") or agent.status)
+                return True
+        return False
+
+    def seen(self, agent: Agent) -> None:
+        """A row that was just read."""
+        self.agents[agent.name] = agent
+
+    def on_the_phone(self, agent: Agent) -> bool:
+        """Whether a live channel is this agent's phone."""
+        return phone_of(agent.contact) in self._live.values()
+
+    def operators(self, held: Mapping[str, object]) -> list[Operator]:
+        """The agents as the decision sees them; `held` are those that a recall of ours has."""
+        phones = set(self._live.values())
+        return [
+            Operator(
+                name=a.name,
+                status=a.status,
+                state=a.state,
+                contact=a.contact,
+                tiers=self.tiers[a.name],
+                free_from=wrap_up_ends(a.last_bridge_end, a.wrap_up_time, a.ready_time),
+                idle_since=max(float(a.last_bridge_end), self.recall_ended.get(a.name, 0.0)),
+                rests_until=self.rests.get(a.name, 0.0),
+                busy=a.name in held or a.external_calls_count > 0 or phone_of(a.contact) in phones,
+            )
+            for a in self.agents.values()
+            if a.name in self.tiers
+        ]

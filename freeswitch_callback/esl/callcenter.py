@@ -1,0 +1,269 @@
+"""What mod_callcenter and FreeSWITCH say about agents, tiers, queues, members, channels: as typed snapshots.
+
+Every function takes something with `api(text) -> str` (a `Node`, a `Connection`, a fake) and asks once. A
+column that an older 1.10 does not have gets its default; an answer that is none is a `ProtocolError`.
+Epochs are whole seconds since 1970, 0 = never. Shapes: recordings `agent_states`, `members_abandoned`,
+`recall_through_the_queue_abandoned`, `duplicate_origination_uuid`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal, Protocol, Self
+
+from freeswitch_callback.errors import CommandFailed, ProtocolError
+from freeswitch_callback.esl import commands
+from freeswitch_callback.esl.commands import MARKS, Command, succeeded
+from freeswitch_callback.esl.frames import clean, json_object
+
+
+class HasApi(Protocol):
+    def api(self, text: str, /) -> str: ...
+
+
+class _Row:
+    """A dataclass whose fields are columns of FreeSWITCH, by the same names."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        values: dict[str, Any] = {}
+        for column in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
+            value = row.get(column.name)
+            if value is None:
+                continue  # not there, or null: the default
+            text = clean(str(value))
+            if column.type is bool:
+                values[column.name] = text.lower() == "true"
+            else:
+                values[column.name] = _whole(text, column.name) if column.type is int else text
+        return cls(**values)
+
+    @classmethod
+    def needed(cls) -> list[str]:
+        """The columns that a row cannot do without."""
+        return [column.name for column in fields(cls) if column.default is MISSING]  # type: ignore[arg-type]
+
+
+def _whole(text: str, column: str) -> int:
+    """FreeSWITCH answers with every number as text, and with an empty one for what was never set."""
+    digits = text.removeprefix("-")
+    if not text:
+        return 0
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+        raise ProtocolError(f"{column} is no whole number: {text!r:.60}")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent(_Row):
+    name: str
+    type: str = "callback"
+    contact: str = ""
+    status: str = "Logged Out"
+    """`Available`, `Available (On Demand)`, `On Break`, `Logged Out`"""
+    state: str = "Waiting"
+    """`Waiting`, `Receiving`, `In a queue call`, `Idle`, `Reserved`"""
+    wrap_up_time: int = 0
+    reject_delay_time: int = 0
+    busy_delay_time: int = 0
+    no_answer_delay_time: int = 0
+    max_no_answer: int = 0
+    no_answer_count: int = 0
+    last_bridge_start: int = 0
+    last_bridge_end: int = 0
+    last_offered_call: int = 0
+    last_status_change: int = 0
+    calls_answered: int = 0
+    talk_time: int = 0
+    ready_time: int = 0
+    external_calls_count: int = 0
+    uuid: str = ""
+    """the agent's own channel (type `uuid-standby`)"""
+    instance_id: str = "single_box"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier(_Row):
+    """An agent's place in a queue."""
+
+    queue: str
+    agent: str
+    state: str = "Ready"
+    """`Ready`, `No Answer`, `Offering`, `Active Inbound`, `Standby`"""
+    level: int = 1
+    position: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue(_Row):
+    name: str
+    strategy: str = ""
+    discard_abandoned_after: int = 60
+    """seconds a member who left stays in the list of members"""
+    abandoned_resume_allowed: bool = False
+    max_wait_time: int = 0
+    """seconds; 0 = no limit"""
+    max_wait_time_with_no_agent: int = 0
+    skip_agents_with_external_calls: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member(_Row):
+    """A caller in a queue, or one who left it. `uuid` names no person: anonymous callers may share one."""
+
+    queue: str
+    uuid: str
+    session_uuid: str = ""
+    """the caller's leg; empty once it left the queue"""
+    cid_number: str = ""
+    cid_name: str = ""
+    system_epoch: int = 0
+    joined_epoch: int = 0
+    rejoined_epoch: int = 0
+    bridge_epoch: int = 0
+    abandoned_epoch: int = 0
+    base_score: int = 0
+    serving_agent: str = ""
+    state: str = "Unknown"
+    """`Waiting`, `Trying`, `Answered`, `Abandoned` (which only means "left this queue")"""
+    instance_id: str = "single_box"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel(_Row):
+    """A row of `show channels`; text as FreeSWITCH gives it (`name` and `dest` percent-encoded)."""
+
+    uuid: str
+    direction: str = ""
+    created_epoch: int = 0
+    name: str = ""
+    state: str = ""
+    callstate: str = ""
+    cid_name: str = ""
+    cid_num: str = ""
+    callee_num: str = ""
+    initial_cid_num: str = ""
+    initial_dest: str = ""
+    dest: str = ""
+    application: str = ""
+    application_data: str = ""
+    context: str = ""
+    presence_id: str = ""
+    accountcode: str = ""
+    call_uuid: str = ""
+
+
+# --- asking -------------------------------------------------------------------------------------------------
+
+
+def agents(node: HasApi) -> list[Agent]:
+    return [Agent.of(row) for row in _callcenter(node, commands.agent_list(), Agent)]
+
+
+def tiers(node: HasApi) -> list[Tier]:
+    return [Tier.of(row) for row in _callcenter(node, commands.tier_list(), Tier)]
+
+
+def queues(node: HasApi) -> list[Queue]:
+    return [Queue.of(row) for row in _callcenter(node, commands.queue_list(), Queue)]
+
+
+def members(node: HasApi, queue: str) -> list[Member]:
+    """Everybody in the list, those who left included; read `state`."""
+    return [Member.of(row) for row in _callcenter(node, commands.members(queue), Member)]
+
+
+def channels(node: HasApi) -> list[Channel]:
+    asked = commands.show_channels()
+    answer = _object(node.api(asked), asked)
+    # Without channels there is no "rows", only {"row_count":0}.
+    return [Channel.of(row) for row in _rows(answer.get("rows", []), Channel, asked)]
+
+
+def read_agent(node: HasApi, agent: str) -> Agent | None:
+    """One agent as it is now; None if there is none of that name. (`agent get` would wake every listener.)"""
+    return next((row for row in agents(node) if row.name == agent), None)
+
+
+def reserve(node: HasApi, agent: str) -> bool:
+    """True: the row was Waiting and is ours now, which does not say the agent is free: read it again.
+
+    False: somebody was faster, or the agent is not Available.
+    """
+    asked = commands.reserve(agent)
+    answer = node.api(asked)
+    if answer.strip() == "-ERR Agent not found!":
+        return False
+    succeeded(answer, asked)
+    return True
+
+
+def release(node: HasApi, agent: str, *, to: Literal["Waiting", "Idle"] = "Waiting") -> None:
+    """Sets the state whatever it was (no compare-and-set): read first, release what is still Reserved."""
+    asked = commands.release(agent, to)
+    succeeded(node.api(asked), asked)
+
+
+def set_ready_at(node: HasApi, agent: str, epoch: int) -> None:
+    asked = commands.ready_at(agent, epoch)
+    succeeded(node.api(asked), asked)
+
+
+def uuid_exists(node: HasApi, uuid: str) -> bool:
+    asked = commands.uuid_exists(uuid)
+    answer = node.api(asked).strip()
+    if answer not in ("true", "false"):
+        raise ProtocolError(f"{asked.label!r} was answered with {answer!r:.80}")
+    return answer == "true"
+
+
+def uuid_kill(node: HasApi, uuid: str, cause: str = "NORMAL_CLEARING") -> bool:
+    """False: there was no such channel."""
+    return not node.api(commands.uuid_kill(uuid, cause)).startswith("-ERR")
+
+
+def mark(node: HasApi, call_uuid: str, event: Literal["answered", "second", "ended"]) -> bool:
+    """Whether a recall's leg left this mark in FreeSWITCH's database."""
+    asked = commands.db_select(MARKS, f"{call_uuid}.{event}")
+    answer = node.api(asked).strip()
+    # No such key = an empty answer, which the socket reports as "-ERR no reply".
+    if answer in ("", "-ERR no reply"):
+        return False
+    return succeeded(answer, asked) == "1"
+
+
+def forget_marks(node: HasApi, call_uuid: str) -> None:
+    for event in ("answered", "second", "ended"):
+        asked = commands.db_delete(MARKS, f"{call_uuid}.{event}")
+        succeeded(node.api(asked), asked)
+
+
+# --- reading answers ----------------------------------------------------------------------------------------
+
+
+def _object(answer: str, asked: Command) -> dict[str, Any]:
+    if answer.startswith("-ERR"):
+        raise CommandFailed(f"FreeSWITCH refused {asked.label!r}: {answer[4:].strip():.200}")
+    return json_object(answer.encode("utf-8", "replace"))
+
+
+def _callcenter(node: HasApi, asked: Command, row_type: type[_Row]) -> Iterator[Mapping[str, Any]]:
+    answer = _object(node.api(asked), asked)
+    if answer.get("status") != "success":
+        said = clean(str(answer.get("message") or answer.get("status")))
+        raise CommandFailed(f"FreeSWITCH refused {asked.label!r}: {said:.200}")
+    return _rows(answer.get("response"), row_type, asked)
+
+
+def _rows(rows: Any, row_type: type[_Row], asked: Command) -> Iterator[Mapping[str, Any]]:
+    """The rows, each with the columns that a row cannot do without (those that have no default)."""
+    needed = row_type.needed()
+    if not isinstance(rows, list):
+        raise ProtocolError(f"{asked.label!r} was answered without rows: {rows!r:.80}")
+    for row in rows:
+        if not isinstance(row, dict) or not all(row.get(column) for column in needed):
+            raise ProtocolError(
+                f"{asked.label!r} was answered with a row without {' and '.join(needed)}: {row!r:.200}"
+            )
+        yield row

@@ -1,0 +1,229 @@
+"""One FreeSWITCH server, kept connected for as long as the program runs.
+
+A node holds two connections. One listens: a single greenlet takes its events in order. The other commands,
+one at a time, because FreeSWITCH goes on working on what stands before a command even when the connection is
+gone: an originate behind something slow would dial at a moment nobody can know. Lose either and both are
+closed; then connect again, after a delay that grows and is jittered so that many engines do not come back at
+the same instant.
+
+Order for the owner: `on_up`, then events, then `on_down`, each in its turn and never two at once per node.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gevent
+import structlog
+from gevent.event import Event as Flag
+from gevent.lock import RLock
+
+from freeswitch_callback.errors import FreeSwitchError, FreeSwitchUnreachable
+from freeswitch_callback.esl import commands
+from freeswitch_callback.esl.client import HANDLER_ERRORS, AnyEvent, Connection
+from freeswitch_callback.esl.commands import Originate, succeeded
+
+log = structlog.get_logger(__name__)
+
+SAY_AGAIN = 60.0
+"""Seconds between two words in the log about the same trouble."""
+
+STEADY = 10.0
+"""Seconds a connection has to hold before the delays start small again."""
+
+
+class Node:
+    """A FreeSWITCH server. Times in seconds.
+
+    `on_event(event)`, `on_up()` and `on_down(reason)` are called one after another. What they raise: an error
+    among `handler_errors` out of `on_event` is logged, and on with the next event. Anything else is a bug:
+    it is logged with its traceback, the connections are dropped and made anew, so that whoever reconciles
+    on `on_up` gets the chance to repair what the bug left behind.
+
+    `up` is set while both connections stand and `on_up` may use them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        host: str,
+        port: int,
+        password: str,
+        *,
+        on_event: Callable[[AnyEvent], None],
+        on_up: Callable[[], None] = lambda: None,
+        on_down: Callable[[str], None] = lambda reason: None,
+        subscribe: Iterable[str] = (),
+        subclasses: Iterable[str] = (),
+        connect_timeout: float = 5.0,
+        reply_timeout: float = 10.0,
+        heartbeat_timeout: float = 45.0,
+        ping_interval: float = 15.0,
+        maxsize: int = 10_000,
+        first_delay: float = 0.1,
+        longest_delay: float = 10.0,
+        jitter: Callable[[], float] = random.random,
+        handler_errors: tuple[type[Exception], ...] = HANDLER_ERRORS,
+    ) -> None:
+        self.name = name
+        self.up = Flag()
+        self.core_uuid = ""
+        self._on_event, self._on_up, self._on_down = on_event, on_up, on_down
+        self._subscription = commands.event_plain(("HEARTBEAT", *subscribe), subclasses)
+        self._server = (host, port, password)
+        self._options: dict[str, Any] = {
+            "connect_timeout": connect_timeout,
+            "reply_timeout": reply_timeout,
+            "maxsize": maxsize,
+            "handler_errors": handler_errors,
+        }
+        self._heartbeat_timeout = heartbeat_timeout
+        self._ping_interval = ping_interval
+        self._delays = (first_delay, longest_delay, jitter)
+        self._commands: Connection | None = None
+        self._one_at_a_time = RLock()
+        self._handler_errors = handler_errors
+        self._why_down = "not connected yet"
+        self._up_at: float | None = None
+        self._stopping = Flag()
+        self._greenlet: gevent.Greenlet | None = None
+        self._consumer: gevent.Greenlet | None = None
+        self._log = log.bind(node=name, host=host, port=port)
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name} {'up' if self.up.is_set() else 'down'}>"
+
+    # --- commands -----------------------------------------------------------------------------------------
+
+    def api(self, text: str) -> str:
+        """The answer to an API command, which waits for its turn; `FreeSwitchUnreachable` while down."""
+        with self._one_at_a_time:
+            return self._connection(text).api(text)
+
+    def send_originate(self, originate: Originate) -> str:
+        """Sends it with nothing pending before it; its Job-UUID.
+
+        `CommandFailed`: FreeSWITCH refused, nothing is dialled. `FreeSwitchUnreachable`: it may dial or not;
+        only FreeSWITCH knows (the marks in its database, and `uuid_exists`).
+        """
+        with self._one_at_a_time:
+            return self._connection("bgapi originate").bgapi(originate)
+
+    def _connection(self, text: str) -> Connection:
+        if self._commands is None or not self.up.is_set():
+            what = text.strip()[:80]
+            raise FreeSwitchUnreachable(f"{what!r} was not sent: {self.name} is away ({self._why_down})")
+        return self._commands
+
+    # --- its life -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        if self._greenlet is None:
+            self._greenlet = gevent.spawn(self._run)
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Closes both connections; events that were taken in are still handled, within `timeout`.
+
+        `on_down` is not called: nothing went away. Not to be called out of `on_event`, which it waits for.
+        """
+        self._stopping.set()
+        if self._greenlet is not None:
+            if self._commands is not None:
+                self._commands.close()  # whoever waits for a reply, our own ping too, waits no longer
+            if self._consumer is not None and not self._consumer.dead:
+                self._greenlet.join(timeout)
+            gevent.killall(
+                [greenlet for greenlet in (self._greenlet, self._consumer) if greenlet is not None]
+            )
+
+    def _run(self) -> None:
+        attempt, said_at, trouble = 0, 0.0, ""
+        while not self._stopping.is_set():
+            self._up_at = None
+            try:
+                self._session()
+            except FreeSwitchError as error:
+                now = time.monotonic()
+                steady = self._up_at is not None and now - self._up_at >= STEADY
+                attempt = 1 if steady else attempt + 1
+                self._why_down = str(error)
+                kind = type(error).__name__
+                if self._up_at is not None or kind != trouble or now - said_at >= SAY_AGAIN:
+                    said_at, trouble = now, kind
+                    self._log.warning("node.away", reason=str(error), attempt=attempt)
+                self._stopping.wait(self._delay(attempt))
+
+    def _delay(self, attempt: int) -> float:
+        """Anything between 0 and a bound that doubles: "full jitter" spreads those who lost it together."""
+        first, longest, jitter = self._delays
+        bound: float = min(longest, first * 2.0 ** min(attempt - 1, 30))
+        return jitter() * bound
+
+    def _session(self) -> None:
+        """From connecting to the loss, which it raises; returns when the node is to stop."""
+        host, port, password = self._server
+        events = Connection(host, port, password, heartbeat_timeout=self._heartbeat_timeout, **self._options)
+        control = Connection(host, port, password, **self._options)
+        try:
+            events.connect()
+            control.connect()
+            succeeded(events.send(self._subscription).reply, self._subscription)
+            self.core_uuid = succeeded(control.api(commands.core_uuid()), commands.core_uuid())
+            self._serve(events, control)
+        finally:
+            events.close()
+            control.close()
+
+    def _serve(self, events: Connection, control: Connection) -> None:
+        events.register_handle("*", self._on_event)
+        self._commands = control
+        self._up_at = time.monotonic()
+        self.up.set()
+        self._log.info("node.up", core_uuid=self.core_uuid)
+        self._consumer = consumer = gevent.spawn(self._consume, events)
+        try:
+            reason = self._watch(events, control, consumer)
+        finally:
+            self.up.clear()
+            self._commands = None
+            events.close()
+            control.close()
+        consumer.join()  # what was received is handled before the loss is told
+        if reason is not None and not self._stopping.is_set():
+            self._why_down = str(reason)
+            self._tell_down(str(reason))
+            raise reason
+
+    def _consume(self, events: Connection) -> None:
+        try:
+            self._on_up()
+        except self._handler_errors as error:
+            self._log.error("node.on_up_failed", error=repr(error))
+        else:
+            events.process_events()
+
+    def _watch(
+        self, events: Connection, control: Connection, consumer: gevent.Greenlet
+    ) -> FreeSwitchError | None:
+        """Pings until something ends; why, or None when the node is to stop."""
+        ends = [events.ended, control.ended, consumer, self._stopping]
+        while not gevent.wait(ends, timeout=self._ping_interval, count=1):
+            try:
+                self.api(commands.core_uuid())
+            except FreeSwitchError as error:
+                return error
+        if self._stopping.is_set():
+            return None
+        if (lost := events.lost or control.lost) is not None:
+            return lost
+        if consumer.exc_info[1] is not None:
+            self._log.critical("node.handler_crashed", exc_info=consumer.exc_info)
+        return FreeSwitchUnreachable(f"{self.name}: our own handler failed (see the log); connecting anew")
+
+    def _tell_down(self, reason: str) -> None:
+        # In a greenlet of its own: whatever is wrong in there, the node goes on connecting.
+        telling = gevent.spawn(self._on_down, reason)
+        telling.join()
+        if telling.exception is not None:
+            self._log.critical("node.handler_crashed", exc_info=telling.exc_info)
