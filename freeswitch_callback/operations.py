@@ -51,7 +51,7 @@ def add(
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """A point in time as people write it: a date or time (local unless it has a zone), or an age like `2h`."""
+    """A point in time as people write it: a date or time (local without a zone), or an age like `2h`."""
     try:
         given = datetime.fromisoformat(text)
     except ValueError:
@@ -139,8 +139,8 @@ def _check_callcenter(node: Connection, name: str, wanted: Callable[[str], bool]
         elif queue.discard_abandoned_after < SHORTEST_CATCH_UP:
             yield Finding(
                 Level.WARNING, name,
-                f"{text}; discard-abandoned-after is {queue.discard_abandoned_after} s: who gives up while the "
-                f"engine is away for longer cannot be read back; at least {SHORTEST_CATCH_UP} is better",
+                f"{text}; discard-abandoned-after is {queue.discard_abandoned_after} s: who gives up while "
+                f"the engine is away for longer cannot be read back; at least {SHORTEST_CATCH_UP} is better",
             )  # fmt: skip
         else:
             yield Finding(Level.OK, name, text)

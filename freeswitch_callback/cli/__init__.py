@@ -37,7 +37,7 @@ def cli(context: click.Context, config: str) -> None:
     Run the engine:                freeswitch-callback run
     See what was missed:           freeswitch-callback list --since 2h
 
-    Exit status: 0 done, 1 failed, 2 usage, 3 configuration, 4 FreeSWITCH out of reach, 5 database out of reach.
+    Exit status: 0 done, 1 failed, 2 usage, 3 configuration, 4 FreeSWITCH or 5 database out of reach.
     """
     context.obj = Context(config)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -131,7 +131,7 @@ def show(context: Context, id_: int, form: str) -> None:
         click.echo(line)
 
 
-def _story(found: dict[str, Any]) -> Iterator[str]:
+def _story(found: Mapping[str, Any]) -> Iterator[str]:
     for name, value in found.items():
         if isinstance(value, list):
             yield f"{name}:"

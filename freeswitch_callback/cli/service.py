@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 import click
@@ -87,9 +88,8 @@ def check(context: Context, form: str) -> int:
             )
         else:
             colour = {Level.OK: "green", Level.WARNING: "yellow", Level.BAD: "red"}[finding.level]
-            click.echo(
-                f"{click.style(f'{finding.level:8}', colour)} {finding.what}: {output.printable(finding.text)}"
-            )
+            level = click.style(f"{finding.level:8}", colour)
+            click.echo(f"{level} {finding.what}: {output.printable(finding.text)}")
     return next((f.exit_status for f in findings if f.exit_status), 0)
 
 
@@ -108,7 +108,7 @@ def _findings(context: Context) -> Any:
         yield operations.Finding(Level.BAD, "database", str(error), error.exit_status)
     wants = configuration.capture.rules().wants
     for node in configuration.freeswitch:
-        yield from operations.check_node(lambda node=node: context.connect(node), node.name, wants)
+        yield from operations.check_node(partial(context.connect, node), node.name, wants)
 
 
 @click.command()

@@ -257,7 +257,7 @@ class Capture:
 
     def _hook(self, event: Event) -> list[Leg]:
         leg = self._note(event)
-        leg.hook = event.subclass
+        leg.hook = event.subclass or ""
         leg.offered_to = event.get("Callback-Operator") or leg.offered_to
         leg.hook_queue = event.get("Callback-Queue") or leg.hook_queue
         self._read_variables(leg, event)

@@ -21,8 +21,8 @@ class Event(Protocol):
         """`Event-Name`: CHANNEL_HANGUP, CUSTOM, …"""
 
     @property
-    def subclass(self) -> str:
-        """`Event-Subclass` of a CUSTOM event, else ''."""
+    def subclass(self) -> str | None:
+        """`Event-Subclass` of a CUSTOM event, else None."""
 
     @property
     def timestamp(self) -> float:

@@ -193,7 +193,7 @@ class _Site:
         self.up = False
 
     def look(self) -> None:
-        """Read agents, tiers, callers and channels again; every minute, and when just connected, reconcile."""
+        """Read agents, tiers, callers and channels again; when just connected, and every minute, reconcile"""
         if not self.node.up.is_set():
             return
         try:

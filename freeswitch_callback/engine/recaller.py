@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from gevent.event import Event as Flag
@@ -59,16 +60,14 @@ class Attempt:
         self.recall = recall
         self.progress = progress
         self.changed = Flag()
+        self.answer_noted = False
+        self.connection_noted = False
 
     def feed(self, event: Event) -> None:
         progress = advance(self.progress, event)
         if progress is not self.progress:
             self.progress = progress
             self.changed.set()
-
-    @property
-    def over(self) -> bool:
-        return outcome(self.progress) is not None
 
 
 class Recaller:
@@ -87,6 +86,7 @@ class Recaller:
         self.switchboard = Switchboard()
         self.attempts: dict[str, Attempt] = {}  # by call uuid
         self._jobs: dict[str, Attempt] = {}
+        self.ours: set[str] = set()  # call uuids that a greenlet of this process lives, claimed or not yet
         self._held: dict[str, Attempt | None] = {}  # agents of ours
         self._ledger = ledger
         self._engine = engine
@@ -148,6 +148,7 @@ class Recaller:
             call_uuid = str(uuid.uuid4())
             if assignment.agent is not None:
                 self._held[assignment.agent] = None
+            self.ours.add(call_uuid)
             self._pool.spawn(self._call, assignment, call_uuid)
 
     def _under_way(self) -> Mapping[str, int]:
@@ -189,6 +190,7 @@ class Recaller:
                 self._untrack(attempt)
             if agent is not None:
                 self._held.pop(agent, None)
+            self.ours.discard(call_uuid)
             self._wake()
 
     def _dial(self, attempt: Attempt, rules: RecallRules) -> bool:
@@ -201,9 +203,10 @@ class Recaller:
 
     def _reserve_and_send(self, attempt: Attempt, rules: RecallRules) -> bool:
         claim, recall = attempt.claim, attempt.recall
-        reserved = False
+        reserved: bool | None = False  # None: FreeSWITCH was asked and has not answered
         try:
             if claim.agent is not None:
+                reserved = None
                 reserved = callcenter.reserve(self.node, claim.agent)
                 if not reserved or not self._still_free(claim.agent):
                     return self._step_back(claim, reserved)
@@ -241,8 +244,10 @@ class Recaller:
             and not self.switchboard.on_the_phone(agent)
         )
 
-    def _step_back(self, claim: Claim, reserved: bool) -> bool:
-        if reserved and claim.agent is not None:
+    def _step_back(self, claim: Claim, reserved: bool | None) -> bool:
+        if claim.agent is not None and reserved is False:
+            self._strike(claim.agent)
+        elif claim.agent is not None:
             self.release(claim.agent, talked=False)
         patiently(lambda: self._ledger.abort(claim), what="give a recall back", stopping=self._stopping)
         return False
@@ -268,20 +273,17 @@ class Recaller:
     def follow(self, attempt: Attempt) -> None:
         """Write down what happens until the attempt is over, then settle it and release the agent."""
         claim = attempt.claim
-        answered = connected = False
         while True:
             progress = attempt.progress
-            if progress.answered and not answered:
-                answered = True
-                self._write("answer", lambda at=progress.answered: self._ledger.answered(claim, _utc(at)))
-            if progress.connected and not connected:
-                connected = True
+            if progress.answered and not attempt.answer_noted:
+                attempt.answer_noted = True
+                self._write("answer", partial(self._ledger.answered, claim, _utc(progress.answered)))
+            if progress.connected and not attempt.connection_noted:
+                attempt.connection_noted = True
                 operator = progress.operator or claim.agent or ""
-                self._write(
-                    "connection",
-                    lambda at=progress.connected, who=operator: self._ledger.connected(claim, _utc(at), who),
-                )
-            if attempt.over:
+                at = _utc(progress.connected)
+                self._write("connection", partial(self._ledger.connected, claim, at, operator))
+            if outcome(progress) is not None:  # of what was written down, not of what has come since
                 break
             attempt.changed.wait()
             attempt.changed.clear()
@@ -327,7 +329,15 @@ class Recaller:
         except FreeSwitchError as error:
             log.warning("agent_not_released", agent=name, error=str(error), hint="tried again once connected")
             return
-        self._write("release", lambda: self._ledger.release(self.node.name, name))
+        self._strike(name)
+
+    def _strike(self, agent: str) -> None:
+        """No reservation of ours stands any more."""
+        patiently(
+            partial(self._ledger.release, self.node.name, agent),
+            what="strike a reservation",
+            stopping=self._stopping,
+        )
 
     def _clear_marks(self, claim: Claim) -> None:
         try:
@@ -346,8 +356,9 @@ class Recaller:
     # --- what is under way -----------------------------------------------------------------------------
 
     def adopt(self, attempt: Attempt) -> None:
-        """Follow an attempt that another process, or this one before a reconnect, has begun."""
+        """Follow an attempt that another process has begun."""
         self._track(attempt)
+        self.ours.add(attempt.claim.call_uuid)
         self._pool.spawn(self._follow_adopted, attempt)
 
     def _follow_adopted(self, attempt: Attempt) -> None:
@@ -357,6 +368,7 @@ class Recaller:
             log.error("outcome_not_written", recall=attempt.claim.recall, error=str(error))
         finally:
             self._untrack(attempt)
+            self.ours.discard(attempt.claim.call_uuid)
 
     def _track(self, attempt: Attempt) -> None:
         self.attempts[attempt.claim.call_uuid] = attempt

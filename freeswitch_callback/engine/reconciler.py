@@ -17,7 +17,7 @@ from freeswitch_callback.core.facts import ClosedAs, Due, Mode, Outcome, Reason,
 from freeswitch_callback.engine.recaller import LEASE, Attempt, Recaller
 from freeswitch_callback.esl import callcenter
 from freeswitch_callback.esl.node import Node
-from freeswitch_callback.ledger import Held, Ledger
+from freeswitch_callback.ledger import Held, Ledger, Reserved
 
 log = structlog.get_logger(__name__)
 
@@ -37,13 +37,16 @@ class Reconciler:
     def run(self) -> None:
         """Look at everything once. Raises what FreeSWITCH or the database raise; run it again then."""
         for held in self._ledger.held(node=self._node.name):
-            mine = held.claim.engine == self._engine
             watched = self._recaller.attempts.get(held.claim.call_uuid)
             if watched is not None:
                 self._catch_up(watched)
-            elif mine or held.lease_over:
+            elif held.claim.call_uuid not in self._recaller.ours and self._abandoned(held):
                 self._take_over(held)
         self._release_the_forgotten()
+
+    def _abandoned(self, held: Held) -> bool:
+        """Whether nobody lives this attempt: its engine is gone, or it is ours and its greenlet is."""
+        return held.lease_over or held.claim.engine == self._engine
 
     def _catch_up(self, attempt: Attempt) -> None:
         """An attempt of ours whose events we may have missed: end it if its call is gone."""
@@ -58,8 +61,10 @@ class Reconciler:
         if claim is None:
             return
         attempt = Attempt(claim, _recall_of(held), Progress(claim.mode, claim.call_uuid, claim.job_uuid))
+        attempt.answer_noted = held.answered_at is not None
+        attempt.connection_noted = held.connected_at is not None
         if held.sent_at is None:
-            self._ledger.abort(claim)
+            self._ledger.abort(claim)  # its agent is among the forgotten now
         elif callcenter.uuid_exists(self._node, claim.call_uuid):
             attempt.progress = self._from_marks(attempt.progress, still_up=True)
             log.info("recall_followed_on", recall=claim.recall, agent=claim.agent)
@@ -87,9 +92,9 @@ class Reconciler:
     def _from_marks(self, progress: Progress, *, still_up: bool = False) -> Progress:
         """What the mailbox knows of a call that nobody watched. Times are the time of reading."""
         now = time.time()
-        answered, second, ended = (
-            callcenter.mark(self._node, progress.call_uuid, mark) for mark in callcenter.MARK_EVENTS
-        )
+        answered = callcenter.mark(self._node, progress.call_uuid, "answered")
+        second = callcenter.mark(self._node, progress.call_uuid, "second")
+        ended = callcenter.mark(self._node, progress.call_uuid, "ended")
         progress = replace(
             progress,
             answered=progress.answered or (now if answered or second else None),
@@ -103,16 +108,20 @@ class Reconciler:
 
     def _release_the_forgotten(self) -> None:
         """Agents whom a row of ours holds though no attempt does any more."""
-        live = {held.claim.agent for held in self._ledger.held(node=self._node.name)}
-        forgotten = [r for r in self._ledger.reservations(self._node.name) if r.agent not in live]
-        suspects = [r for r in forgotten if self._reserved(r.agent)]
-        if suspects:
+        forgotten = self._forgotten()
+        if any(self._reserved(reservation.agent) for reservation in forgotten):
             gevent.sleep(_SECOND_LOOK)
+            still = {reservation.id for reservation in self._forgotten()}
+            forgotten = [reservation for reservation in forgotten if reservation.id in still]
         for reservation in forgotten:
-            if reservation in suspects and self._reserved(reservation.agent):
+            if self._reserved(reservation.agent):
                 callcenter.release(self._node, reservation.agent)
                 log.warning("forgotten_agent_released", agent=reservation.agent, node=self._node.name)
             self._ledger.release(self._node.name, reservation.agent)
+
+    def _forgotten(self) -> list[Reserved]:
+        live = {held.claim.agent for held in self._ledger.held(node=self._node.name)}
+        return [r for r in self._ledger.reservations(self._node.name) if r.agent not in live]
 
     def _reserved(self, name: str) -> bool:
         agent = callcenter.read_agent(self._node, name)

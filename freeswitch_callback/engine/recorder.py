@@ -68,7 +68,7 @@ class Recorder:
         return recorded.missed_id
 
     def served(self, fact: Served) -> None:
-        """Take back what was told of this call, and close the recall of a client who has now been answered."""
+        """Take back what was told of this call; close the recall of a client who has now been answered."""
 
         def write() -> int:
             self._ledger.retract(fact.node, fact.call_uuid)

@@ -1,0 +1,21 @@
+"""What is on record, and the only place that knows the database: `Ledger`, over SQLite or PostgreSQL."""
+
+from freeswitch_callback.ledger.leases import Held, Reserved
+from freeswitch_callback.ledger.ledger import Ledger
+from freeswitch_callback.ledger.operations import OpeningOf, Replayed
+from freeswitch_callback.ledger.recording import NO_NUMBER, Recorded
+from freeswitch_callback.ledger.views import Filter, Listed, Shown, Summary
+
+__all__ = [
+    "NO_NUMBER",
+    "Filter",
+    "Held",
+    "Ledger",
+    "Listed",
+    "OpeningOf",
+    "Recorded",
+    "Replayed",
+    "Reserved",
+    "Shown",
+    "Summary",
+]

@@ -1,0 +1,155 @@
+"""What a database is to the ledger: a place that runs a function inside a transaction.
+
+`open_database(url)` gives the SQLite one (`sqlite.py`) or the PostgreSQL one (`postgresql.py`). Both block
+only the calling greenlet. The function gets a `Transaction`, must not wait for anything but the database, and
+may be run again when two writers met: it decides nothing outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import peewee
+
+from freeswitch_callback.errors import ConfigurationError
+from freeswitch_callback.ledger.models import Table
+
+Result = TypeVar("Result")
+Row = dict[str, Any]
+Query = Any  # any peewee query; their types are not of one kind
+
+LONGEST = 100 * 365 * 86400.0
+"""Seconds: what is longer is written as this, a datetime could not hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One transaction, and the database's clock as it began."""
+
+    database: peewee.Database
+    now: datetime
+
+    def after(self, seconds: float) -> datetime:
+        return self.now + timedelta(seconds=max(-LONGEST, min(LONGEST, seconds)))
+
+    def rows(self, query: Query) -> list[Row]:
+        return list(query.dicts().execute(self.database))
+
+    def row(self, query: Query) -> Row | None:
+        return next(iter(query.limit(1).dicts().execute(self.database)), None)
+
+    def value(self, query: Query) -> Any:
+        """The only column of the first row, None without rows."""
+        found = next(iter(query.limit(1).tuples().execute(self.database)), None)
+        return None if found is None else found[0]
+
+    def change(self, query: Query) -> int:
+        """Runs an UPDATE or DELETE; how many rows it changed."""
+        return int(query.execute(self.database))
+
+    def insert(self, table: type[Table], **values: object) -> int:
+        """Writes one row; its id."""
+        query = table.insert(**values).returning(table.id).tuples()
+        return int(next(iter(query.execute(self.database)))[0])
+
+    def locked(self, query: Query, *, skip: bool = False) -> Query:
+        """The query with its rows locked until the end. `skip`: leaves out those that somebody else has
+        locked.
+
+        SQLite has one writer, who holds the lock on everything already.
+        """
+        if not self.database.for_update:
+            return query
+        return query.for_update("FOR UPDATE SKIP LOCKED" if skip else "FOR UPDATE")
+
+
+Work = Callable[[Transaction], Result]
+
+
+class Database(Protocol):
+    """Every call raises `DatabaseUnreachable` when the database is away or silent for too long,
+    `SchemaTooOld` when the tables are missing, `NotOurDatabase` when it is somebody else's."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it: the URL without the password."""
+
+    def read(self, work: Work[Result]) -> Result:
+        """Runs `work` on one consistent view."""
+
+    def write(self, work: Work[Result]) -> Result:
+        """Runs `work` and commits; an exception undoes it all."""
+
+    def migrate(self, work: Work[Result], *, create_folder: bool) -> Result:
+        """As `write`, alone: others who migrate wait, and no deadline ends it. May create the database."""
+
+    def close(self) -> None:
+        """Ends threads and connections; a later call opens new ones."""
+
+
+def open_database(url: str, *, password: str | None = None, pool: int = 10) -> Database:
+    """Raises `ConfigurationError` for a URL that names no database; connects to nothing yet."""
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme == "sqlite":
+        return _sqlite(rest)
+    if separator and scheme in ("postgresql", "postgres"):
+        return _postgresql(url, password, pool)
+    raise ConfigurationError(
+        f"[database] url {_without_password(url)!r}: use sqlite:///absolute/path, sqlite://relative/path "
+        f"or postgresql://user@host/database"
+    )
+
+
+def _sqlite(path: str) -> Database:
+    from freeswitch_callback.ledger.sqlite import Sqlite
+
+    if path.strip("/") == ":memory:":
+        raise ConfigurationError(
+            "[database] url sqlite:///:memory: is not supported: missed calls would be lost with the "
+            "process; name a file, sqlite:///var/lib/freeswitch-callback/callback.db"
+        )
+    if not path.strip("/") or "\0" in path:
+        raise ConfigurationError(f"[database] url {'sqlite://' + path!r} names no file")
+    return Sqlite(path)
+
+
+def _postgresql(url: str, password: str | None, pool: int) -> Database:
+    from freeswitch_callback.ledger.postgresql import Postgresql
+
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"[database] url {_without_password(url)!r}: {error}") from error
+    options = dict(parse_qsl(parts.query))
+    given = {
+        "user": unquote(parts.username or ""),
+        "password": password or unquote(parts.password or ""),
+        "host": unquote(parts.hostname or ""),
+        "port": str(port or ""),
+    }
+    database = unquote(parts.path.removeprefix("/"))
+    if not database:
+        raise ConfigurationError(
+            f"[database] url {_without_password(url)!r} names no database: postgresql://user@host/database"
+        )
+    if pool < 1:
+        raise ConfigurationError(f"a pool of {pool} connections cannot work: at least 1")
+    parameters = options | {key: value for key, value in given.items() if value}
+    return Postgresql(_without_password(url), database, parameters, pool)
+
+
+def _without_password(url: str) -> str:
+    """The URL as messages may show it; works on malformed ones too."""
+    scheme, separator, rest = url.partition("://")
+    address, question, options = rest.partition("?")
+    credentials, at, host = address.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    kept = "&".join(
+        "password=***" if option.lower().startswith("password=") else option for option in options.split("&")
+    )
+    return f"{scheme}{separator}{user}{':***' if colon else ''}{at}{host}{question}{kept}"

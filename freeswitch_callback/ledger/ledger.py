@@ -1,0 +1,233 @@
+"""The ledger as the other rooms see it.
+
+Every method is one transaction (or, where many rows change, a row of short ones), blocks only the calling
+greenlet, and raises the errors that `database.Database` names. Times are aware UTC datetimes by the
+database's clock, durations are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+
+from freeswitch_callback.core import facts
+from freeswitch_callback.core.facts import Claim, ClosedAs, Due, Mode, Opening, Settlement
+from freeswitch_callback.ledger import leases, migrations, operations, recalls, recording, views
+from freeswitch_callback.ledger.database import open_database
+from freeswitch_callback.ledger.journal import note
+from freeswitch_callback.ledger.leases import Held, Reserved
+from freeswitch_callback.ledger.operations import OpeningOf, Replayed
+from freeswitch_callback.ledger.recording import Recorded
+from freeswitch_callback.ledger.views import Filter, Listed, Shown, Summary
+
+
+class Ledger:
+    """What is on record. Connects when it is first used, and again after the database was away."""
+
+    def __init__(self, url: str, *, password: str | None = None, pool: int = 10) -> None:
+        """Raises `ConfigurationError` for a URL that names no database. A `password` given here goes before
+        one in the URL; `pool` bounds the connections to PostgreSQL."""
+        self._database = open_database(url, password=password, pool=pool)
+
+    @property
+    def name(self) -> str:
+        """The database as messages may call it: without the password."""
+        return self._database.name
+
+    def close(self) -> None:
+        self._database.close()
+
+    # The schema
+
+    def migrate(self, *, create_folder: bool = False) -> list[str]:
+        """Creates or upgrades the tables in place; the names of the steps taken. Twice, or by two processes
+        at once, is fine. Raises `NotOurDatabase` and `SchemaTooNew`, and then has changed nothing."""
+        return self._database.migrate(
+            lambda t: migrations.migrate(t.database, t.now, self.name), create_folder=create_folder
+        )
+
+    def schema_version(self) -> int:
+        return self._database.read(lambda t: migrations.examine(t.database, self.name))
+
+    def verify(self) -> None:
+        """Raises `NotOurDatabase`, `SchemaTooNew` or `SchemaTooOld` unless the database can be worked
+        with."""
+        migrations.check(self.schema_version(), self.name)
+
+    # Missed calls come in
+
+    def record(self, missed: facts.Missed, opening: Opening) -> Recorded:
+        """Writes a missed call down, or completes it, together with its recall; see `recording.record`."""
+        return self._database.write(lambda t: recording.record(t, missed, opening))
+
+    def retract(self, node: str, call_uuid: str) -> bool:
+        """The call was served after all: takes it back. False if it is not on record, or was tried
+        already."""
+        return self._database.write(lambda t: recording.retract(t, node, call_uuid))
+
+    def close_served(self, number: str, scope: str, closed_as: ClosedAs, by: str) -> int:
+        """Closes the waiting recall of a client who was talked to; how many that were (0 or 1)."""
+        return self._database.write(lambda t: recording.close_served(t, number, scope, closed_as, by))
+
+    # Recalls go out
+
+    def due(self, queues: Collection[str] | None, limit: int) -> list[Due]:
+        """What may be called now, of these queues or of all; by priority, then the longest due."""
+        return self._database.read(lambda t: recalls.due(t, queues, limit))
+
+    def next_due(self) -> float | None:
+        """Seconds until a waiting recall becomes due (0.0 or less: one is), None if none waits."""
+        return self._database.read(recalls.next_due)
+
+    def expire(self) -> int:
+        """Closes the waiting recalls whose time is over; how many."""
+        expired = 0
+        while batch := self._database.write(recalls.expire):
+            expired += batch
+        return expired
+
+    def claim(
+        self,
+        recall: int,
+        *,
+        engine: str,
+        lease: float,
+        node: str,
+        agent: str | None,
+        mode: Mode,
+        call_uuid: str,
+        job_uuid: str,
+    ) -> Claim | None:
+        """Takes a due recall for `lease` seconds, with its attempt and its agent's reservation on record.
+        None if it is not to be had any more, or the agent is reserved."""
+        return self._database.write(
+            lambda t: recalls.claim(
+                t,
+                recall,
+                engine=engine,
+                lease=lease,
+                node=node,
+                agent=agent,
+                mode=mode,
+                call_uuid=call_uuid,
+                job_uuid=job_uuid,
+            )
+        )
+
+    # The results of a claim: False, and nothing changed, if a newer claim exists or the recall's state
+    # forbids it.
+
+    def abort(self, claim: Claim) -> bool:
+        """Nothing was sent: the recall waits again, the attempt and the reservation are deleted."""
+        return self._database.write(lambda t: recalls.abort(t, claim))
+
+    def dialling(self, claim: Claim, core_uuid: str | None = None) -> bool:
+        """To be written before the originate is sent, to the FreeSWITCH with this `Core-UUID`."""
+        return self._database.write(lambda t: recalls.dialling(t, claim, core_uuid))
+
+    def answered(self, claim: Claim, at: datetime) -> bool:
+        return self._database.write(lambda t: recalls.answered(t, claim, at))
+
+    def connected(self, claim: Claim, at: datetime, operator: str | None) -> bool:
+        """Client and operator talk; `recalldate` and `recalloperator` of the recall's missed calls are
+        set."""
+        return self._database.write(lambda t: recalls.connected(t, claim, at, operator))
+
+    def settle(self, claim: Claim, settlement: Settlement, ended_at: datetime) -> bool:
+        """The attempt is over. The reservation stays until `release`."""
+        return self._database.write(lambda t: recalls.settle(t, claim, settlement, ended_at))
+
+    # Leases and reservations
+
+    def renew(self, engine: str, lease: float) -> int:
+        """Extends all leases of an engine to `lease` seconds from now; how many it holds."""
+        return self._database.write(lambda t: leases.renew(t, engine, lease))
+
+    def overdue(self) -> list[Claim]:
+        """The claims whose lease has ended."""
+        return self._database.read(leases.overdue)
+
+    def held(self, engine: str | None = None, node: str | None = None) -> list[Held]:
+        """The claims that engines hold, and how far each attempt came."""
+        return self._database.read(lambda t: leases.held(t, engine, node))
+
+    def adopt(self, claim: Claim, engine: str, lease: float) -> Claim | None:
+        """Takes over a claim that is overdue, or that an earlier run under the same engine name left; the
+        same attempt under a new fencing number. None if it is neither, or somebody was faster."""
+        return self._database.write(lambda t: leases.adopt(t, claim, engine, lease))
+
+    def reservations(self, node: str | None = None) -> list[Reserved]:
+        return self._database.read(lambda t: leases.reservations(t, node))
+
+    def release(self, node: str, agent: str) -> bool:
+        """Forgets a reservation once FreeSWITCH has released the agent; False if there was none."""
+        return self._database.write(lambda t: leases.release(t, node, agent))
+
+    # What people see and change
+
+    def listing(self, chosen: Filter) -> Iterator[Listed]:
+        """The missed calls, newest first; read in pages, so that a long list costs no memory."""
+        left, after = chosen.limit, None
+        while left is None or left > 0:
+            size = views.PAGE if left is None else min(left, views.PAGE)
+            rows = self._page(chosen, after, size)
+            yield from rows
+            if len(rows) < size:
+                return
+            after = rows[-1]["calldate"], rows[-1]["id"]
+            left = None if left is None else left - size
+
+    def count(self, chosen: Filter) -> int:
+        return self._database.read(lambda t: views.count(t, chosen))
+
+    def show(self, missed_id: int) -> Shown:
+        """Raises `NotFound`."""
+        return self._database.read(lambda t: views.show(t, missed_id))
+
+    def summary(self) -> Summary:
+        return self._database.read(views.summary)
+
+    def replay(self, chosen: Filter, by: str, expire: float, opening_of: OpeningOf | None = None) -> Replayed:
+        """Attempts 0, due now, `expire` seconds from now to live; see `operations.replay`."""
+        replayed = Replayed()
+        for batch in self._batches(chosen):
+            replayed += self._database.write(
+                partial(operations.replay, recalls=batch, by=by, expire=expire, opening_of=opening_of)
+            )
+        return replayed
+
+    def close_recalls(self, chosen: Filter, by: str, closed_as: ClosedAs, reason: str = "") -> int:
+        """Closes the recalls that wait or are unknown; how many. `reason` becomes their note."""
+        return sum(
+            self._database.write(
+                partial(operations.close, recalls=batch, by=by, closed_as=closed_as, reason=reason)
+            )
+            for batch in self._batches(chosen)
+        )
+
+    def postpone(self, chosen: Filter, until: datetime, by: str) -> int:
+        """The waiting recalls are due at `until`; how many. The expiry moves along."""
+        return sum(
+            self._database.write(partial(operations.postpone, recalls=batch, until=until, by=by))
+            for batch in self._batches(chosen)
+        )
+
+    def purge(self, chosen: Filter, by: str) -> int:
+        """Deletes missed calls whose recall is closed, with all that belongs to them; how many."""
+        ids = self._database.read(lambda t: views.closed_ids(t, chosen))
+        purged = sum(self._database.write(partial(operations.purge, missed=batch)) for batch in _batched(ids))
+        if purged:
+            self._database.write(lambda t: note(t, by, "purged", calls=purged))
+        return purged
+
+    def _page(self, chosen: Filter, after: tuple[datetime, int] | None, size: int) -> list[Listed]:
+        return self._database.read(lambda t: views.page(t, chosen, after, size))
+
+    def _batches(self, chosen: Filter) -> Iterator[Sequence[int]]:
+        """The recalls behind the chosen calls, a transaction's worth at a time."""
+        return _batched(self._database.read(lambda t: views.recall_ids(t, chosen)))
+
+
+def _batched(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (ids[start : start + operations.BATCH] for start in range(0, len(ids), operations.BATCH))

@@ -1,0 +1,202 @@
+"""The tables as peewee sees them, and the edge at which text becomes fit to be stored.
+
+The models are bound to no database: several ledgers live in one process, so every query is executed against
+the database of its transaction (`database.Transaction`). The tables themselves are made by `migrations`.
+
+What a caller sent is stored as it came, with two exceptions that neither database could hold: a NUL and a
+lone surrogate (a byte that was not UTF-8) become the visible escapes `\\x00` and `\\udc80`. Text longer than
+its column's limit is cut: 255 characters for numbers, names, identifiers and labels, 1000 for `caller_name`
+and `note`, 4000 for each value of `extra` and `detail`. The limits keep every index entry below PostgreSQL's
+2704 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import peewee
+
+from freeswitch_callback.core.lifecycle import LIVE, State
+
+LABEL, LINE, VALUE = 255, 1000, 4000
+LARGEST_ID = 2**63 - 1
+LARGEST_INTEGER = 2**31 - 1
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def clean(text: str, limit: int = LABEL) -> str:
+    """`text` as both databases can store it, at most `limit` characters long."""
+
+    def escape(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        return f"\\u{code:04x}" if code else "\\x00"
+
+    # Cutting first spares a megabyte of hostile text the escaping; cutting again bounds what escaping added.
+    return _UNSTORABLE.sub(escape, text[:limit])[:limit]
+
+
+class Text(peewee.TextField):
+    """Text that was cleaned; a comparison cleans what it is compared with."""
+
+    def __init__(self, limit: int = LABEL, **options: Any) -> None:
+        self.limit = limit
+        super().__init__(**options)
+
+    def db_value(self, value: str | None) -> str | None:
+        return None if value is None else clean(value, self.limit)
+
+
+class Whole(peewee.IntegerField):
+    """A whole number; one that PostgreSQL's INTEGER could not hold becomes the nearest that it can."""
+
+    def db_value(self, value: int | None) -> int | None:
+        return None if value is None else max(-LARGEST_INTEGER, min(LARGEST_INTEGER, int(value)))
+
+
+def utc(stored: str | datetime) -> datetime:
+    """A time as either database gives it back; peewee converts columns itself, but not a subquery's."""
+    return (datetime.fromisoformat(stored) if isinstance(stored, str) else stored).astimezone(UTC)
+
+
+class Utc(peewee.Field):
+    """An aware datetime: `timestamptz` in PostgreSQL, ISO 8601 text of one width, which sorts, in SQLite."""
+
+    field_type = "TIMESTAMPTZ"
+
+    def db_value(self, value: datetime | None) -> str | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time without a zone cannot be stored: {value!r}")
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+
+    def python_value(self, value: str | datetime | None) -> datetime | None:
+        return None if value is None else utc(value)
+
+
+class Json(peewee.Field):
+    """A JSON object: `jsonb` in PostgreSQL, text in SQLite."""
+
+    field_type = "JSONB"
+
+    def db_value(self, value: Mapping[str, object] | None) -> str | None:
+        if value is None:
+            return None
+        return json.dumps(
+            {
+                clean(key): clean(item, VALUE) if isinstance(item, str) else item
+                for key, item in value.items()
+            },
+            ensure_ascii=False,
+        )
+
+    def python_value(self, value: str | dict[str, object] | None) -> dict[str, object] | None:
+        if isinstance(value, str):
+            return dict(json.loads(value))
+        return value
+
+
+class Table(peewee.Model):
+    class Meta:
+        legacy_table_names = False
+
+    id = peewee.BigAutoField()
+
+
+class Missed(Table):
+    """Somebody called and was not served."""
+
+    phone = Text()
+    calldate = Utc()
+    calledid = Text()
+    timewait = Whole()
+    reason = Text()
+    operator = Text(null=True)
+    recalldate = Utc(null=True)
+    recalloperator = Text(null=True)
+    node = Text()
+    call_uuid = Text()
+    member_uuid = Text(null=True)
+    queue = Text(null=True)
+    number = Text(null=True)
+    caller_name = Text(LINE)
+    hangup_cause = Text()
+    extra = Json()
+    recall = peewee.BigIntegerField()
+    settled = peewee.BooleanField()
+    recorded_at = Utc()
+
+
+class Recall(Table):
+    """The task to call a number back."""
+
+    number = Text(null=True)
+    scope = Text()
+    queue = Text(null=True)
+    state = Text()
+    priority = Whole()
+    due_at = Utc()
+    expires_at = Utc()
+    attempts = peewee.IntegerField(default=0)
+    failures = peewee.IntegerField(default=0)
+    claimed_by = Text(null=True)
+    claim = peewee.BigIntegerField(default=0)
+    lease_until = Utc(null=True)
+    closed_as = Text(null=True)
+    closed_at = Utc(null=True)
+    closed_by = Text(null=True)
+    note = Text(LINE, default="")
+    created_at = Utc()
+
+
+class Attempt(Table):
+    """One originate, written before it is sent. `core_uuid` is the FreeSWITCH that it was sent to: another
+    one afterwards means that its memory of the call is gone."""
+
+    recall = peewee.BigIntegerField()
+    node = Text()
+    agent = Text(null=True)
+    mode = Text()
+    call_uuid = Text()
+    job_uuid = Text()
+    core_uuid = Text(null=True)
+    made_at = Utc()
+    sent_at = Utc(null=True)
+    answered_at = Utc(null=True)
+    connected_at = Utc(null=True)
+    ended_at = Utc(null=True)
+    outcome = Text(null=True)
+    hangup_cause = Text(default="")
+
+
+class Reservation(Table):
+    """An agent whom an engine holds; the row is written before FreeSWITCH is asked."""
+
+    node = Text()
+    agent = Text()
+    engine = Text()
+    attempt = peewee.BigIntegerField(null=True)
+    made_at = Utc()
+
+
+class Journal(Table):
+    """Who changed what, when and why. No numbers and names: those are in `missed` and purged there."""
+
+    at = Utc()
+    who = Text()
+    what = Text()
+    recall = peewee.BigIntegerField(null=True)
+    missed = peewee.BigIntegerField(null=True)
+    detail = Json()
+
+
+# A partial index is used only where the query says its predicate in so many words; a bound parameter hides it
+# from SQLite's planner. Hence literals.
+WAITING = peewee.SQL(f"'{State.WAITING}'")
+CLOSED = peewee.SQL(f"'{State.CLOSED}'")
+HELD = peewee.SQL("(" + ", ".join(f"'{state}'" for state in sorted(LIVE)) + ")")

@@ -1,0 +1,175 @@
+"""What a person changes. Each function works on one batch in one transaction; `Ledger` goes through all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from freeswitch_callback.core.facts import ClosedAs, Opening
+from freeswitch_callback.core.lifecycle import State, move
+from freeswitch_callback.ledger import recording
+from freeswitch_callback.ledger.database import Row, Transaction
+from freeswitch_callback.ledger.journal import note
+from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall
+from freeswitch_callback.ledger.views import missed_of
+
+BATCH = 200
+
+OpeningOf = Callable[[dict[str, Any]], Opening]
+"""From a missed call's columns to what today's gates say of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """`recalls`: how many wait anew, or joined one that does. `blocked`: how many may still not be called."""
+
+    recalls: int = 0
+    blocked: int = 0
+
+    def __add__(self, other: Replayed) -> Replayed:
+        return Replayed(self.recalls + other.recalls, self.blocked + other.blocked)
+
+
+def replay(
+    transaction: Transaction, recalls: Sequence[int], by: str, expire: float, opening_of: OpeningOf | None
+) -> Replayed:
+    """Attempts 0, due now, a new expiry; closed and unknown ones wait again. Those that an engine holds are
+    left alone. A blocked one is asked about anew where `opening_of` is given; without a number it stays
+    blocked."""
+    replayed = Replayed()
+    for recall in recalls:
+        row = _locked(transaction, recall)
+        if row is None or row["state"] not in (State.WAITING, State.UNKNOWN, State.CLOSED):
+            continue
+        if row["closed_as"] == ClosedAs.BLOCKED:
+            if opening_of is not None:
+                row = _reopened(transaction, row, opening_of)
+            if row is None or row["number"] is None:
+                replayed += Replayed(blocked=1)
+                continue
+        open_one = None if row["state"] != State.CLOSED else _open_one(transaction, row)
+        if open_one is None:
+            _wait_anew(transaction, row, by, expire)
+        else:
+            _join(transaction, row, open_one, by)
+            if open_one["state"] == State.WAITING:
+                _wait_anew(transaction, open_one, by, expire)
+        replayed += Replayed(recalls=1)
+    return replayed
+
+
+def close(transaction: Transaction, recalls: Sequence[int], by: str, closed_as: ClosedAs, reason: str) -> int:
+    """Closes those that wait or are unknown; how many."""
+    closed = 0
+    for recall in recalls:
+        row = _locked(transaction, recall)
+        if row is not None and row["state"] in (State.WAITING, State.UNKNOWN):
+            recording.close(transaction, recall, State(row["state"]), closed_as, by, reason)
+            closed += 1
+    return closed
+
+
+def postpone(transaction: Transaction, recalls: Sequence[int], until: datetime, by: str) -> int:
+    """Waiting ones are due at `until`; the expiry moves along, or a call put off would expire before it is
+    due."""
+    postponed = 0
+    for recall in recalls:
+        row = _locked(transaction, recall)
+        if row is None or row["state"] != State.WAITING:
+            continue
+        later = max(until - row["due_at"], until - until)
+        transaction.change(
+            Recall.update(due_at=until, expires_at=row["expires_at"] + later).where(Recall.id == recall)
+        )
+        note(transaction, by, "postponed", recall, until=until.isoformat())
+        postponed += 1
+    return postponed
+
+
+def purge(transaction: Transaction, missed: Sequence[int]) -> int:
+    """Deletes these missed calls, and with the last one of a recall the recall, its attempts and its journal.
+
+    What has opened again since it was chosen is spared.
+    """
+    of_missed = Missed.select(Missed.recall).where(Missed.id << list(missed))
+    closed = Recall.select(Recall.id).where(Recall.id << of_missed, Recall.state == CLOSED)
+    recalls = [row["id"] for row in transaction.rows(transaction.locked(closed))]
+    purged = transaction.change(Missed.delete().where(Missed.id << list(missed), Missed.recall << recalls))
+    kept = Missed.select(Missed.recall).where(Missed.recall << recalls)
+    spared = {row["recall"] for row in transaction.rows(kept)}
+    empty = [recall for recall in recalls if recall not in spared]
+    for table in (Attempt, Journal):
+        transaction.change(table.delete().where(table.recall << empty))
+    transaction.change(Recall.delete().where(Recall.id << empty))
+    return purged
+
+
+def _locked(transaction: Transaction, recall: int) -> Row | None:
+    return transaction.row(transaction.locked(Recall.select().where(Recall.id == recall)))
+
+
+def _open_one(transaction: Transaction, row: Row) -> Row | None:
+    return transaction.row(
+        transaction.locked(
+            Recall.select().where(
+                Recall.number == row["number"], Recall.scope == row["scope"], Recall.state != CLOSED
+            )
+        )
+    )
+
+
+def _reopened(transaction: Transaction, row: Row, opening_of: OpeningOf) -> Row | None:
+    """A blocked recall as today's gates see its newest missed call; None if one is still shut."""
+    missed = missed_of(transaction, row["id"])
+    if missed is None:
+        return None
+    opening = opening_of(missed)
+    if opening.blocked is not None or opening.number is None:
+        return None
+    values: Row = {
+        "number": opening.number,
+        "scope": opening.scope,
+        "queue": opening.queue,
+        "priority": opening.priority,
+    }
+    transaction.change(Recall.update(**values).where(Recall.id == row["id"]))
+    transaction.change(Missed.update(number=opening.number).where(Missed.recall == row["id"]))
+    return row | values
+
+
+def _wait_anew(transaction: Transaction, row: Row, by: str, expire: float) -> None:
+    state = State(row["state"])
+    if state is not State.WAITING:
+        move(state, State.WAITING)
+    transaction.change(
+        Recall.update(
+            state=State.WAITING,
+            attempts=0,
+            failures=0,
+            due_at=transaction.now,
+            expires_at=transaction.after(expire),
+            closed_as=None,
+            closed_at=None,
+            closed_by=None,
+            note="",
+        ).where(Recall.id == row["id"])
+    )
+    note(
+        transaction,
+        by,
+        "replayed",
+        row["id"],
+        was=state,
+        closed_as=row["closed_as"],
+        attempts=row["attempts"],
+    )
+
+
+def _join(transaction: Transaction, row: Row, open_one: Row, by: str) -> None:
+    """A closed recall becomes part of the number's open one, with its missed calls, attempts and journal."""
+    for table in (Missed, Attempt, Journal):
+        transaction.change(table.update(recall=open_one["id"]).where(table.recall == row["id"]))
+    transaction.change(Recall.delete().where(Recall.id == row["id"]))
+    note(transaction, by, "joined", open_one["id"], was=row["id"], closed_as=row["closed_as"])

@@ -1,0 +1,225 @@
+"""PostgreSQL: pooled connections that wait in gevent's hub.
+
+psycopg2 is C and would hold the whole process for the length of a query; with the wait callback installed
+here only the calling greenlet waits. That callback makes `connect_timeout` ineffective, so connecting has a
+deadline of its own; a query has the server's `statement_timeout` and, for a server that fell silent, a little
+more time in the callback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+import peewee
+import psycopg2
+import psycopg2.extensions as pg
+from gevent import socket
+from gevent.lock import BoundedSemaphore
+
+from freeswitch_callback.errors import ConfigurationError, DatabaseUnreachable, SchemaTooOld
+from freeswitch_callback.ledger.database import Result, Transaction, Work
+
+CONNECT_DEADLINE = 5.0
+STATEMENT_TIMEOUT = 10.0
+SILENCE = STATEMENT_TIMEOUT + 5.0
+"""Seconds without a byte from the server after which a connection is given up."""
+
+POOL_DEADLINE = 30.0
+MEETINGS = 10
+"""How often a transaction is run again that met another one (unique violation, deadlock)."""
+
+MIGRATION_LOCK = 0x46534342
+_DUPLICATE, _DEADLOCK, _SERIALIZATION, _READ_ONLY = "23505", "40P01", "40001", "25006"
+_UNDEFINED_TABLE, _UNDEFINED_COLUMN, _FORBIDDEN = "42P01", "42703", "42501"
+
+
+class _Connection(pg.connection):
+    """`silence`: how long the wait callback waits for the server, in seconds; None for ever."""
+
+    silence: float | None = SILENCE
+
+
+def _wait(connection: Any) -> None:
+    """psycopg2's wait callback: the calling greenlet waits, the hub goes on."""
+    silence = getattr(connection, "silence", SILENCE)
+    silent = psycopg2.OperationalError(f"the server has been silent for {silence} s")
+    while True:
+        state = connection.poll()
+        if state == pg.POLL_OK:
+            return
+        if state == pg.POLL_READ:
+            socket.wait_read(connection.fileno(), timeout=silence, timeout_exc=silent)
+        else:
+            socket.wait_write(connection.fileno(), timeout=silence, timeout_exc=silent)
+
+
+class Postgresql:
+    """The `Database` on a server."""
+
+    def __init__(self, name: str, database: str, parameters: dict[str, str], pool: int) -> None:
+        self.name = name
+        self._database = database
+        self._parameters = parameters
+        self._room = BoundedSemaphore(pool)
+        self._idle: list[peewee.PostgresqlDatabase] = []
+        pg.set_wait_callback(_wait)
+
+    def read(self, work: Work[Result]) -> Result:
+        return self._run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", work)
+
+    def write(self, work: Work[Result]) -> Result:
+        return self._run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", work)
+
+    def migrate(self, work: Work[Result], *, create_folder: bool) -> Result:
+        def alone(transaction: Transaction) -> Result:
+            database = transaction.database
+            # Time for a long step and for another process's: no deadline here.
+            database.connection().silence = None
+            try:
+                return locked(transaction)
+            finally:
+                database.connection().silence = SILENCE
+
+        def locked(transaction: Transaction) -> Result:
+            database = transaction.database
+            database.execute_sql("SET LOCAL statement_timeout = 0")
+            database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
+            encoding = database.execute_sql("SHOW server_encoding").fetchone()[0]
+            if encoding != "UTF8":
+                raise ConfigurationError(
+                    f"{self.name} has encoding {encoding}, which cannot hold every caller's name: "
+                    f"CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+                )
+            return work(transaction)
+
+        return self._run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", alone)
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def _run(self, begin: str, work: Work[Result]) -> Result:
+        meetings = 0
+        while True:
+            try:
+                return self._transact(begin, work)
+            except peewee.PeeweeException as error:
+                meetings += _code(error) in (_DUPLICATE, _DEADLOCK, _SERIALIZATION)
+                if not 0 < meetings < MEETINGS:
+                    raise self._explained(error) from error
+
+    def _transact(self, begin: str, work: Work[Result]) -> Result:
+        with self._connection(f"{begin}; SELECT clock_timestamp()") as (database, now):
+            result = work(Transaction(database, now))
+            database.execute_sql("COMMIT")
+            return result
+
+    @contextmanager
+    def _connection(self, begin: str) -> Iterator[tuple[peewee.PostgresqlDatabase, Any]]:
+        """A connection of the pool inside a transaction; kept for the next one if it is still in order."""
+        if not self._room.acquire(timeout=POOL_DEADLINE):
+            raise DatabaseUnreachable(
+                f"{self.name}: no connection of the pool became free within {POOL_DEADLINE:.0f} s"
+            )
+        database: peewee.PostgresqlDatabase | None = None
+        try:
+            database, now = self._begun(begin)
+            yield database, now
+        finally:
+            if database is not None:
+                self._keep(database)
+            self._room.release()
+
+    def _begun(self, begin: str) -> tuple[peewee.PostgresqlDatabase, Any]:
+        while self._idle:
+            database = self._idle.pop()
+            try:
+                return database, database.execute_sql(begin).fetchone()[0]
+            except (peewee.OperationalError, peewee.InterfaceError):
+                # The server was restarted behind an idle connection. Nothing was sent yet: try the next one.
+                database.close()
+        database = self._connected()
+        return database, database.execute_sql(begin).fetchone()[0]
+
+    def _keep(self, database: peewee.PostgresqlDatabase) -> None:
+        connection = database.connection()
+        try:
+            if _status(connection) in (pg.TRANSACTION_STATUS_INTRANS, pg.TRANSACTION_STATUS_INERROR):
+                database.execute_sql("ROLLBACK")
+        finally:
+            # A greenlet that was killed in mid-query leaves an active or a closed one behind.
+            if _status(connection) == pg.TRANSACTION_STATUS_IDLE:
+                self._idle.append(database)
+            else:
+                database.close()
+
+    def _connected(self) -> peewee.PostgresqlDatabase:
+        deadline = gevent.Timeout(CONNECT_DEADLINE)
+        try:
+            with deadline:
+                return self._connect()
+        except gevent.Timeout as timeout:
+            if timeout is not deadline:
+                raise  # the caller's own
+            raise DatabaseUnreachable(
+                f"{self.name} did not accept a connection within {CONNECT_DEADLINE:.0f} s"
+            ) from timeout
+
+    def _connect(self) -> peewee.PostgresqlDatabase:
+        parameters: dict[str, Any] = {
+            "application_name": "freeswitch-callback",
+            "connection_factory": _Connection,
+            "client_encoding": "UTF8",
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            **self._parameters,
+            **self._address(),
+        }
+        database = peewee.PostgresqlDatabase(self._database, thread_safe=False, **parameters)
+        try:
+            database.connect()
+            database.execute_sql(
+                f"SET statement_timeout = {STATEMENT_TIMEOUT * 1000:.0f}; SET TimeZone = 'UTC'"
+            )
+        except peewee.ProgrammingError as error:  # libpq: an option it does not know
+            raise ConfigurationError(f"[database] url {self.name}: {_text(error)}") from error
+        return database
+
+    def _address(self) -> dict[str, str]:
+        """libpq would stop the hub for the length of a name look-up; gevent's resolver does not."""
+        host = self._parameters.get("host", "")
+        if not host or host.startswith("/") or "," in host or "hostaddr" in self._parameters:
+            return {}
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise DatabaseUnreachable(f"{self.name}: the host {host} is not known: {error}") from error
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        return {"host": ",".join([host] * len(addresses)), "hostaddr": ",".join(addresses)}
+
+    def _explained(self, error: peewee.PeeweeException) -> Exception:
+        code = _code(error)
+        if code in (_UNDEFINED_TABLE, _UNDEFINED_COLUMN):
+            return SchemaTooOld(f"{self.name}: {_text(error)}: run `freeswitch-callback migrate`")
+        if code == _FORBIDDEN:
+            return DatabaseUnreachable(f"{self.name}: {_text(error)}: GRANT it to this user")
+        if isinstance(error, peewee.OperationalError | peewee.InterfaceError) or code == _READ_ONLY:
+            return DatabaseUnreachable(f"{self.name}: {_text(error)}")
+        return error
+
+
+def _status(connection: Any) -> int:
+    return pg.TRANSACTION_STATUS_UNKNOWN if connection.closed else int(connection.get_transaction_status())
+
+
+def _code(error: peewee.PeeweeException) -> str | None:
+    """PostgreSQL's SQLSTATE; peewee keeps psycopg2's exception as `orig`."""
+    return getattr(getattr(error, "orig", None), "pgcode", None)
+
+
+def _text(error: peewee.PeeweeException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,237 @@
+"""Missed calls come in: each is one row, however often and in whatever order it is told, and belongs to a
+recall."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from freeswitch_callback.core import facts
+from freeswitch_callback.core.facts import ClosedAs, Opening
+from freeswitch_callback.core.lifecycle import State, move
+from freeswitch_callback.ledger.database import Row, Transaction
+from freeswitch_callback.ledger.journal import note
+from freeswitch_callback.ledger.models import CLOSED, WAITING, Attempt, Journal, Missed, Recall
+
+NO_NUMBER = "no_number"
+"""The gate of a call that gave no number to call back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of one telling of a missed call. `blocked` names the gate that closed its recall, if one
+    did."""
+
+    missed_id: int
+    recall_id: int
+    new: bool
+    blocked: str | None
+
+
+def record(transaction: Transaction, missed: facts.Missed, opening: Opening) -> Recorded:
+    """Inserts or completes. A settled fact completes an unsettled row with what it knows; of a settled row it
+    only fills what is empty; an unsettled fact changes nothing that is there."""
+    row = _stored(transaction, missed.node, missed.call_uuid)
+    if row is None:
+        recall = _open(transaction, opening, missed.node)
+        values = _values(missed) | {"number": opening.number}
+        missed_id = transaction.insert(
+            Missed,
+            node=missed.node,
+            call_uuid=missed.call_uuid,
+            recall=recall,
+            settled=missed.settled,
+            recorded_at=transaction.now,
+            **values,
+        )
+        return _recorded(transaction, missed_id, recall, new=True)
+    recall = row["recall"]
+    if missed.settled:
+        changes = _filled(row, missed) if row["settled"] else _completed(row, missed)
+        if not row["settled"] or (row["number"] is None and opening.number is not None):
+            changes["number"] = opening.number
+            recall = _relinked(transaction, row, opening)
+        transaction.change(
+            Missed.update(recall=recall, settled=True, **changes).where(Missed.id == row["id"])
+        )
+        if recall != row["recall"]:
+            _left(transaction, row["recall"], missed.node)
+    return _recorded(transaction, row["id"], recall, new=False)
+
+
+def retract(transaction: Transaction, node: str, call_uuid: str) -> bool:
+    """Takes a missed call back that was served after all, and its recall with it if nothing else is behind
+    it.
+
+    False if there is no such row, or if its recall was tried already: then all of it stays.
+    """
+    row = _stored(transaction, node, call_uuid)
+    if row is None:
+        return False
+    transaction.rows(transaction.locked(Recall.select(Recall.id).where(Recall.id == row["recall"])))
+    if _tried(transaction, row["recall"]):
+        return False
+    transaction.change(Missed.delete().where(Missed.id == row["id"]))
+    if not _left(transaction, row["recall"], node):
+        note(transaction, node, "retracted", row["recall"], row["id"])
+    return True
+
+
+def close_served(transaction: Transaction, number: str, scope: str, closed_as: ClosedAs, by: str) -> int:
+    """Closes the waiting recall of a client who has been talked to; how many that were (0 or 1)."""
+    waiting = Recall.select(Recall.id).where(
+        Recall.number == number, Recall.scope == scope, Recall.state == WAITING
+    )
+    found = transaction.rows(transaction.locked(waiting))
+    for recall in found:
+        close(transaction, recall["id"], State.WAITING, closed_as, by)
+    return len(found)
+
+
+def close(
+    transaction: Transaction, recall: int, state: State, closed_as: ClosedAs, by: str, reason: str = ""
+) -> None:
+    """Closes a recall whose row is locked and in `state`; raises `IllegalMove` where the table does not have
+    it."""
+    move(state, State.CLOSED)
+    values: Row = {
+        "state": State.CLOSED,
+        "closed_as": closed_as,
+        "closed_at": transaction.now,
+        "closed_by": by,
+        "claimed_by": None,
+        "lease_until": None,
+    }
+    if reason:
+        values["note"] = reason
+    transaction.change(Recall.update(**values).where(Recall.id == recall))
+    note(transaction, by, "closed", recall, was=state, closed_as=closed_as, note=reason)
+
+
+def _stored(transaction: Transaction, node: str, call_uuid: str) -> Row | None:
+    return transaction.row(
+        transaction.locked(Missed.select().where(Missed.node == node, Missed.call_uuid == call_uuid))
+    )
+
+
+def _recorded(transaction: Transaction, missed_id: int, recall: int, *, new: bool) -> Recorded:
+    row = transaction.row(Recall.select(Recall.closed_as, Recall.note).where(Recall.id == recall)) or {}
+    blocked = row["note"] if row["closed_as"] == ClosedAs.BLOCKED else None
+    return Recorded(missed_id=missed_id, recall_id=recall, new=new, blocked=blocked)
+
+
+def _values(missed: facts.Missed) -> Row:
+    """What a later telling may complete."""
+    return {
+        "phone": missed.phone,
+        "calldate": missed.calldate,
+        "calledid": missed.calledid,
+        "timewait": missed.timewait,
+        "reason": missed.reason,
+        "operator": missed.operator,
+        "member_uuid": missed.member_uuid,
+        "queue": missed.queue,
+        "caller_name": missed.caller_name,
+        "hangup_cause": missed.hangup_cause,
+        "extra": dict(missed.extra),
+    }
+
+
+def _completed(row: Row, missed: facts.Missed) -> Row:
+    values = {key: value for key, value in _values(missed).items() if value not in ("", None)}
+    return values | {"extra": _merged(row["extra"], missed.extra)}
+
+
+def _filled(row: Row, missed: facts.Missed) -> Row:
+    values = {key: value for key, value in _values(missed).items() if row[key] in ("", None)}
+    return values | {"extra": _merged(missed.extra, row["extra"])}
+
+
+def _merged(first: Mapping[str, str], then: Mapping[str, str]) -> dict[str, str]:
+    """Both; where both have a value, `then`'s."""
+    return dict(first) | {key: value for key, value in then.items() if value or key not in first}
+
+
+def _open(transaction: Transaction, opening: Opening, by: str) -> int:
+    """The recall that a missed call belongs to: a blocked one of its own, the number's open one, or a new
+    one."""
+    blocked = opening.blocked or (NO_NUMBER if opening.number is None else None)
+    due_at, expires_at = transaction.after(opening.delay), transaction.after(opening.expire)
+    values: Row = {
+        "number": opening.number,
+        "scope": opening.scope,
+        "queue": opening.queue,
+        "priority": opening.priority,
+        "due_at": due_at,
+        "expires_at": expires_at,
+        "created_at": transaction.now,
+    }
+    if blocked is not None:
+        recall = transaction.insert(
+            Recall,
+            state=State.CLOSED,
+            closed_as=ClosedAs.BLOCKED,
+            closed_at=transaction.now,
+            closed_by=by,
+            note=blocked,
+            **values,
+        )
+        note(transaction, by, "blocked", recall, gate=blocked)
+        return recall
+    of_number = Recall.select().where(
+        Recall.number == opening.number, Recall.scope == opening.scope, Recall.state != CLOSED
+    )
+    row = transaction.row(transaction.locked(of_number))
+    if row is None:
+        recall = transaction.insert(Recall, state=State.WAITING, **values)
+        note(transaction, by, "opened", recall)
+        return recall
+    if row["state"] == State.WAITING:
+        transaction.change(
+            Recall.update(
+                due_at=min(row["due_at"], due_at),
+                expires_at=max(row["expires_at"], expires_at),
+                priority=max(row["priority"], opening.priority),
+                queue=row["queue"] or opening.queue,
+            ).where(Recall.id == row["id"])
+        )
+    return int(row["id"])
+
+
+def _relinked(transaction: Transaction, row: Row, opening: Opening) -> int:
+    """The recall of a completed call: the one it had, unless its opening has become another one."""
+    had = transaction.row(transaction.locked(Recall.select().where(Recall.id == row["recall"]))) or {}
+    blocked = opening.blocked or (NO_NUMBER if opening.number is None else None)
+    was_blocked = had["note"] if had["closed_as"] == ClosedAs.BLOCKED else None
+    same_line = (had["number"], had["scope"]) == (opening.number, opening.scope)
+    if same_line and blocked == was_blocked and (blocked is not None or had["state"] != State.WAITING):
+        return int(had["id"])  # also one that has been closed since: the call was dealt with
+    return _open(transaction, opening, row["node"])
+
+
+def _tried(transaction: Transaction, recall: int) -> bool:
+    return bool(transaction.row(Attempt.select(Attempt.id).where(Attempt.recall == recall)))
+
+
+def _left(transaction: Transaction, recall: int, by: str) -> bool:
+    """After a missed call left its recall: one that nothing is behind any more is deleted, with its journal.
+
+    One that was tried stays as the record of it, but waits no longer. True if it was deleted.
+    """
+    if transaction.row(Missed.select(Missed.id).where(Missed.recall == recall)):
+        return False
+    if _tried(transaction, recall):
+        state = State(transaction.value(Recall.select(Recall.state).where(Recall.id == recall)))
+        if state is State.WAITING:
+            close(
+                transaction,
+                recall,
+                state,
+                ClosedAs.CANCELLED,
+                by,
+                "its missed call turned out to be another's",
+            )
+        return False
+    transaction.change(Recall.delete().where(Recall.id == recall))
+    transaction.change(Journal.delete().where(Journal.recall == recall))
+    return True

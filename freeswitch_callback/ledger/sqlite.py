@@ -1,0 +1,192 @@
+"""SQLite: one thread that writes, one that reads.
+
+A locked or slow file stops a thread of ours, never gevent's hub: a greenlet that calls waits, the others go
+on. A transaction runs on its thread from begin to end, so no greenlet switch can come in between (that is a
+self-deadlock: the switched-in greenlet would wait for the lock of the one that waits for it).
+
+Write-ahead log, so that readers and the writer do not meet; synchronous=FULL, so that a committed missed call
+survives a power cut.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Generic
+from urllib.parse import quote
+
+import peewee
+from gevent.threadpool import ThreadPool
+
+from freeswitch_callback.errors import CallbackError, DatabaseUnreachable, NotOurDatabase, SchemaTooOld
+from freeswitch_callback.ledger import migrations
+from freeswitch_callback.ledger.database import Result, Transaction, Work
+
+BUSY_TIMEOUT = 10.0
+"""Seconds for which a writer waits for another process's lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[Result]):
+    result: Result
+
+
+class _Line:
+    """One native thread with one connection, opened when it is first used."""
+
+    def __init__(self, path: Path, name: str, *, begin: str, pragmas: dict[str, int], timeout: float) -> None:
+        self.path = path
+        self.name = name
+        self.begin = begin
+        self.pragmas = pragmas
+        self.timeout = timeout
+        self.threads = ThreadPool(1)
+        self.database: peewee.SqliteDatabase | None = None
+
+    def run(self, work: Work[Result], *, create: bool = False) -> Result:
+        # An expected error comes back as a value: gevent prints whatever a thread raises.
+        outcome: _Done[Result] | peewee.PeeweeException | CallbackError
+        outcome = self.threads.spawn(self._in_thread, work, create).get()
+        if isinstance(outcome, _Done):
+            return outcome.result
+        if isinstance(outcome, CallbackError):
+            raise outcome
+        raise self._explained(outcome) from outcome
+
+    def close(self) -> None:
+        self.threads.spawn(self._disconnect).get()
+        self.threads.kill()
+
+    def _in_thread(
+        self, work: Work[Result], create: bool
+    ) -> _Done[Result] | peewee.PeeweeException | CallbackError:
+        try:
+            return _Done(self._transact(work, create))
+        except (peewee.PeeweeException, CallbackError) as error:
+            return error
+
+    def _transact(self, work: Work[Result], create: bool) -> Result:
+        database = self._connected(create)
+        database.execute_sql(self.begin)
+        try:
+            result = work(Transaction(database, datetime.now(UTC)))
+            database.execute_sql("COMMIT")
+        finally:
+            # Still inside: `work` or the commit failed. SQLite itself may have rolled back already.
+            if database.connection().in_transaction:
+                database.execute_sql("ROLLBACK")
+        return result
+
+    def _connected(self, create: bool) -> peewee.SqliteDatabase:
+        if self.database is None:
+            if not create and not self.path.exists():
+                raise SchemaTooOld(f"there is no {self.name} yet: `freeswitch-callback migrate` creates it")
+            mode = "rwc" if create else "rw"
+            database = peewee.SqliteDatabase(
+                f"file:{quote(str(self.path))}?mode={mode}",
+                uri=True,
+                thread_safe=False,  # one thread is all that ever uses it
+                timeout=self.timeout,
+                check_same_thread=False,  # close() may get another thread of the pool
+            )
+            try:
+                self._prepare(database, create)
+            except (peewee.PeeweeException, CallbackError):
+                database.close()
+                raise
+            self.database = database
+        return self.database
+
+    def _prepare(self, database: peewee.SqliteDatabase, create: bool) -> None:
+        """Looks whose file it is before the first byte of it is changed."""
+        if migrations.examine(database, self.name) == 0 and not create:
+            migrations.check(0, self.name)
+        if database.execute_sql("PRAGMA journal_mode").fetchone()[0] != "wal":
+            database.execute_sql("PRAGMA journal_mode = WAL")
+        for pragma, value in self.pragmas.items():
+            database.execute_sql(f"PRAGMA {pragma} = {value}")
+
+    def _disconnect(self) -> None:
+        if self.database is not None:
+            self.database.close()
+            self.database = None
+
+    def _explained(self, error: peewee.PeeweeException) -> Exception:
+        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF  # the primary code
+        if code == sqlite3.SQLITE_NOTADB:
+            return NotOurDatabase(f"{self.name} is not an SQLite file; nothing was changed")
+        if code == sqlite3.SQLITE_CORRUPT:
+            return DatabaseUnreachable(f"{self.name} is damaged ({error}): restore a backup")
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return DatabaseUnreachable(
+                f"{self.name} was locked by another process for more than {self.timeout:.0f} s: "
+                f"`fuser {self.path}` tells by which"
+            )
+        if code == sqlite3.SQLITE_ERROR and "no such" in str(error):
+            return SchemaTooOld(f"{self.name}: {error}: run `freeswitch-callback migrate`")
+        if isinstance(error, peewee.OperationalError) and code != sqlite3.SQLITE_ERROR:
+            return DatabaseUnreachable(f"{self.name}: {error}{self._trouble()}")
+        return error
+
+    def _trouble(self) -> str:
+        """What about the file or its folder is in the way, as far as one can see."""
+        folder = self.path.parent
+        if self.path.is_dir():
+            return ": it is a folder; name a file in it"
+        if not folder.is_dir():
+            return f": the folder {folder} does not exist; create it, writable for this user"
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return (
+                f": the folder {folder} is not writable for this user; SQLite keeps its log beside the file"
+            )
+        if self.path.exists() and not os.access(self.path, os.R_OK | os.W_OK):
+            return ": the file is not readable and writable for this user"
+        return ""
+
+
+class Sqlite:
+    """The `Database` in one file."""
+
+    def __init__(self, path: str, *, timeout: float = BUSY_TIMEOUT) -> None:
+        # sqlite:////var is /var too; abspath would keep the second slash.
+        self.path = Path(os.path.abspath(re.sub("^/+", "/", path)))
+        self.name = f"the SQLite file {self.path}"
+        self.timeout = timeout
+        self._open()
+
+    def _open(self) -> None:
+        self._writer = _Line(
+            self.path,
+            self.name,
+            begin="BEGIN IMMEDIATE",
+            pragmas={"synchronous": 2, "foreign_keys": 1},  # 2 is FULL
+            timeout=self.timeout,
+        )
+        self._reader = _Line(
+            self.path, self.name, begin="BEGIN", pragmas={"query_only": 1}, timeout=self.timeout
+        )
+
+    def read(self, work: Work[Result]) -> Result:
+        return self._reader.run(work)
+
+    def write(self, work: Work[Result]) -> Result:
+        return self._writer.run(work)
+
+    def migrate(self, work: Work[Result], *, create_folder: bool) -> Result:
+        if create_folder:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DatabaseUnreachable(
+                    f"{self.name}: the folder {self.path.parent} cannot be made: {error}"
+                ) from error
+        return self._writer.run(work, create=True)
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+        self._open()

@@ -1,0 +1,203 @@
+"""What people see: lists, one call with all that led to it, and the figures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypedDict
+
+import peewee
+
+from freeswitch_callback.core.facts import ClosedAs
+from freeswitch_callback.errors import NotFound
+from freeswitch_callback.ledger.database import Row, Transaction
+from freeswitch_callback.ledger.models import LARGEST_ID, Attempt, Journal, Missed, Recall
+
+PAGE = 1000
+"""Rows read at once: a long list is many short reads, and memory for one of them."""
+
+OTHERS = 100
+
+LISTED = tuple(name for name in Missed._meta.sorted_field_names if name not in ("settled", "recorded_at"))
+
+Listed = dict[str, Any]
+"""The columns of `missed`, then `state`, `attempts`, `due_at`, `closed_as` and `note` of its recall; times
+are aware datetimes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which missed calls; what is not set does not matter. `number` is E.164 or as the network gave it. A
+    call belongs to `since` <= calldate < `until`; `older_than` is an upper bound like `until`. `limit` keeps
+    the newest."""
+
+    ids: tuple[int, ...] = ()
+    state: str | None = None
+    reason: str | None = None
+    queue: str | None = None
+    number: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    older_than: datetime | None = None
+    limit: int | None = None
+
+
+class Shown(TypedDict):
+    """One missed call: as in a list, its recall, the recall's other missed calls (the newest `OTHERS`), its
+    attempts and its journal, both oldest first."""
+
+    missed: Listed
+    recall: dict[str, Any]
+    others: list[Listed]
+    attempts: list[dict[str, Any]]
+    journal: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of all that is on record.
+
+    `called_back` counts recalls closed as `recalled`. `median_wait` is in seconds, over the recalls that were
+    tried, from the end of their first missed call (calldate + timewait) to the first originate sent; None if
+    nothing was sent.
+    """
+
+    missed: int
+    called_back: int
+    median_wait: float | None
+    by_reason: Mapping[str, int]
+    by_state: Mapping[str, int]
+    by_closed_as: Mapping[str, int]
+    by_outcome: Mapping[str, int]
+
+
+def matching(chosen: Filter) -> peewee.ModelSelect[Missed]:
+    """Missed calls with their recalls, nothing selected yet; `limit` not applied."""
+    query = Missed.select().join(Recall, on=(Missed.recall == Recall.id))
+    if chosen.ids:
+        query = query.where(Missed.id << [number for number in chosen.ids if 0 < number <= LARGEST_ID])
+    if chosen.state is not None:
+        query = query.where(Recall.state == chosen.state)
+    if chosen.reason is not None:
+        query = query.where(Missed.reason == chosen.reason)
+    if chosen.queue is not None:
+        query = query.where(Missed.queue == chosen.queue)
+    if chosen.number is not None:
+        query = query.where((Missed.number == chosen.number) | (Missed.phone == chosen.number))
+    if chosen.since is not None:
+        query = query.where(Missed.calldate >= chosen.since)
+    for end in (chosen.until, chosen.older_than):
+        if end is not None:
+            query = query.where(Missed.calldate < end)
+    return query
+
+
+def newest_first(query: peewee.ModelSelect[Missed]) -> peewee.ModelSelect[Missed]:
+    return query.order_by(Missed.calldate.desc(), Missed.id.desc())
+
+
+def page(
+    transaction: Transaction, chosen: Filter, after: tuple[datetime, int] | None, size: int
+) -> list[Listed]:
+    """`size` rows newest first, behind the call at `after`."""
+    query = matching(chosen)
+    if after is not None:
+        calldate, last = after
+        query = query.where(Missed.calldate <= calldate, (Missed.calldate < calldate) | (Missed.id < last))
+    return _listed(transaction, newest_first(query).limit(size))
+
+
+def count(transaction: Transaction, chosen: Filter) -> int:
+    """How many missed calls the filter names, its limit included."""
+    named = matching(chosen).select(Missed.id).limit(chosen.limit)
+    return int(transaction.value(peewee.Select([named], [peewee.fn.COUNT(peewee.SQL("*"))])))
+
+
+def show(transaction: Transaction, missed_id: int) -> Shown:
+    """Raises `NotFound`."""
+    found = _listed(transaction, matching(Filter(ids=(missed_id,))))
+    if not found:
+        raise NotFound(
+            f"there is no missed call {missed_id}; `freeswitch-callback list` shows which there are"
+        )
+    recall = found[0]["recall"]
+    others = matching(Filter()).where(Missed.recall == recall, Missed.id != missed_id)
+    return Shown(
+        missed=found[0],
+        recall=transaction.rows(Recall.select().where(Recall.id == recall))[0],
+        others=_listed(transaction, newest_first(others).limit(OTHERS)),
+        attempts=transaction.rows(Attempt.select().where(Attempt.recall == recall).order_by(Attempt.id)),
+        journal=transaction.rows(Journal.select().where(Journal.recall == recall).order_by(Journal.id)),
+    )
+
+
+def summary(transaction: Transaction) -> Summary:
+    by_reason = _counted(transaction, Missed.reason)
+    by_closed_as = _counted(transaction, Recall.closed_as)
+    waits = _waits(transaction)
+    return Summary(
+        missed=sum(by_reason.values()),
+        called_back=by_closed_as.get(ClosedAs.RECALLED, 0),
+        median_wait=statistics.median(waits) if waits else None,
+        by_reason=by_reason,
+        by_state=_counted(transaction, Recall.state),
+        by_closed_as=by_closed_as,
+        by_outcome=_counted(transaction, Attempt.outcome),
+    )
+
+
+def _listed(transaction: Transaction, query: peewee.ModelSelect[Missed]) -> list[Listed]:
+    columns = [getattr(Missed, name) for name in LISTED]
+    return transaction.rows(
+        query.select(*columns, Recall.state, Recall.attempts, Recall.due_at, Recall.closed_as, Recall.note)
+    )
+
+
+def _counted(transaction: Transaction, column: peewee.Field) -> dict[str, int]:
+    """How often each value occurs, most frequent first."""
+    number = peewee.fn.COUNT(peewee.SQL("*"))
+    query = (
+        column.model.select(column.alias("value"), number.alias("number"))
+        .where(column.is_null(False))
+        .group_by(column)
+        .order_by(number.desc(), column)
+    )
+    return {row["value"]: row["number"] for row in transaction.rows(query)}
+
+
+def _waits(transaction: Transaction) -> list[float]:
+    first_sent = {
+        row["recall"]: row["first"]
+        for row in transaction.rows(
+            Attempt.select(Attempt.recall, peewee.fn.MIN(Attempt.sent_at).alias("first"))
+            .where(Attempt.sent_at.is_null(False))
+            .group_by(Attempt.recall)
+        )
+    }
+    first_end: dict[int, datetime] = {}
+    tried = Missed.recall << Attempt.select(Attempt.recall).where(Attempt.sent_at.is_null(False))
+    for row in transaction.rows(Missed.select(Missed.recall, Missed.calldate, Missed.timewait).where(tried)):
+        end = row["calldate"] + timedelta(seconds=row["timewait"])
+        first_end[row["recall"]] = min(end, first_end.get(row["recall"], end))
+    return [(first_sent[recall] - end).total_seconds() for recall, end in first_end.items()]
+
+
+def recall_ids(transaction: Transaction, chosen: Filter) -> list[int]:
+    """The recalls behind the missed calls that the filter names."""
+    query = newest_first(matching(chosen).select(Missed.recall)).limit(chosen.limit)
+    return sorted({row["recall"] for row in transaction.rows(query)})
+
+
+def closed_ids(transaction: Transaction, chosen: Filter) -> list[int]:
+    """The missed calls that the filter names and whose recall is closed."""
+    query = newest_first(matching(chosen).select(Missed.id).where(Recall.state == "closed")).limit(
+        chosen.limit
+    )
+    return [row["id"] for row in transaction.rows(query)]
+
+
+def missed_of(transaction: Transaction, recall: int) -> Row | None:
+    """The newest missed call of a recall."""
+    return transaction.row(newest_first(Missed.select().where(Missed.recall == recall)))

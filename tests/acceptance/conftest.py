@@ -1,0 +1,143 @@
+"""A contact centre on the simulator, and an engine that runs against it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import gevent
+import pytest
+
+from freeswitch_callback.core.capture import CaptureRules
+from freeswitch_callback.core.facts import Missed, Reason
+from freeswitch_callback.core.gates import GateRules, opening
+from freeswitch_callback.core.schedule import RetryRules
+from freeswitch_callback.engine.daemon import Engine, EngineRules, NodeAddress
+from freeswitch_callback.engine.recaller import RecallRules
+from freeswitch_callback.ledger import Filter, Ledger
+from freeswitch_callback.simulator import Answers, Call, Simulator
+
+SUPPORT = "support@default"
+OURS = "+12025559999"
+CLIENT = "+12025550200"
+
+QUICK = RecallRules(
+    dial_string="sofia/gateway/main/{number}",
+    caller_id_number=OURS,
+    ring_timeout=5.0,
+    retry=RetryRules(min_talk=0.0),
+)
+
+
+class House:
+    """The simulator, the ledger, and engines that come and go."""
+
+    def __init__(self, sim: Simulator, url: str) -> None:
+        self.sim = sim
+        self.ledger = Ledger(url)
+        self.url = url
+        self.rules = QUICK
+        self.gates = GateRules(min_wait=0.0)
+        self.capture = CaptureRules()
+        self._running: list[tuple[Engine, gevent.Greenlet, Ledger]] = []
+
+    def engine(self, **changes: Any) -> Engine:
+        """Start an engine and wait until it is connected; `changes` are to the rules of recalls."""
+        rules = replace(self.rules, **changes)
+        ledger = Ledger(self.url)
+        address = NodeAddress("fs1", "127.0.0.1", self.sim.port, self.sim.password)
+        engine = Engine(
+            ledger,
+            [address],
+            EngineRules(self.capture, lambda queue: self.gates, lambda queue: rules, poll=0.5),
+        )
+        self._running.append((engine, gevent.spawn(engine.run), ledger))
+        self.until(lambda: engine.sites[0].up)
+        return engine
+
+    def stop(self, engine: Engine, within: float = 10.0) -> None:
+        """Ask it to stop, as SIGTERM does, and see that it does in time and without an error."""
+        entry = next(entry for entry in self._running if entry[0] is engine)
+        self._running.remove(entry)
+        engine.stop()
+        entry[1].get(timeout=within)
+        entry[2].close()
+
+    def close(self) -> None:
+        for engine, *_ in list(self._running):
+            self.stop(engine)
+        self.ledger.close()
+
+    def until(self, true: Callable[[], object], timeout: float = 10.0) -> None:
+        """Wait for something to become true; looked at whenever the hub had something to do."""
+        with gevent.Timeout(timeout, AssertionError(f"not in {timeout} s; ledger: {self.rows()}")):
+            while not true():
+                gevent.idle()
+
+    def rows(self) -> list[Any]:
+        return list(self.ledger.listing(Filter()))
+
+    def row(self, **wanted: Any) -> Any:
+        """The one row, once it has these values."""
+        found: list[Any] = []
+
+        def there() -> bool:
+            found[:] = [r for r in self.rows() if all(r[k] == v for k, v in wanted.items())]
+            return bool(found)
+
+        self.until(there)
+        return found[0]
+
+    def attempts(self, missed_id: int = 1) -> list[dict[str, Any]]:
+        return self.ledger.show(missed_id)["attempts"]
+
+    def gave_up(self, number: str = CLIENT, name: str = "Anna") -> None:
+        """Somebody waits in the queue for a moment and gives up; it is on record afterwards."""
+        call = self.sim.call(number, to="3000", name=name)
+        assert self.sim.wait_for(lambda: self.waits(call))
+        call.hang_up()
+        self.row(call_uuid=call.uuid)
+
+    def waits(self, call: Call) -> bool:
+        """Whether this caller waits in a queue now."""
+        members = self.sim.callcenter.members
+        return any(m.state == "Waiting" and m.leg is not None and m.leg.uuid == call.uuid for m in members)
+
+    def missed(self, **values: Any) -> int:
+        """A missed call that is on record already, for instance from before the engine was started."""
+        given = {
+            "node": "fs1", "call_uuid": str(uuid.uuid4()), "phone": CLIENT, "calldate": datetime.now(UTC),
+            "timewait": 30, "reason": Reason.ABANDONED, "queue": SUPPORT,
+        }  # fmt: skip
+        fact = Missed(**(given | values))
+        return self.ledger.record(fact, opening(fact, self.gates)).missed_id
+
+    def free(self, agent: str = "1001@default") -> None:
+        self.sim.set_status(agent, "Available")
+
+    def state(self, agent: str = "1001@default") -> str:
+        return self.sim.agent(agent).state
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulator]:
+    simulator = Simulator(seed=7)
+    simulator.add_queue(SUPPORT, extension="3000")
+    simulator.add_agent("1001@default", status="Logged Out", behaviour=Answers(after=0.02))
+    simulator.add_agent("1002@default", status="Logged Out", behaviour=Answers(after=0.02))
+    simulator.add_tier(SUPPORT, "1001@default")
+    simulator.add_tier(SUPPORT, "1002@default", position=2)
+    simulator.client(CLIENT, Answers(after=0.02, talks=0.1))
+    simulator.start()
+    yield simulator
+    simulator.stop()
+
+
+@pytest.fixture
+def house(sim: Simulator, ledger_url: str) -> Iterator[House]:
+    house = House(sim, ledger_url)
+    yield house
+    house.close()

@@ -1,0 +1,189 @@
+"""SIGTERM, crashes and lost connections, with everything in between under way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import gevent
+import pytest
+
+from freeswitch_callback.core.facts import Mode
+from freeswitch_callback.simulator import Answers, Silent
+from tests.acceptance.conftest import CLIENT, OURS
+
+AGENT, OTHER = "1001@default", "1002@default"
+
+
+def test_a_call_that_is_up_goes_on_and_the_next_engine_follows_it_to_its_end(house, sim):
+    sim.client(CLIENT, Answers(after=0.01))
+    house.missed()
+    first = house.engine()
+    house.free()
+    house.row(state="connected")
+
+    house.stop(first)
+
+    assert sim.live_calls(CLIENT) == 1, "client and operator still talk"
+    assert house.state() == "Reserved"
+    house.engine()
+    [held] = house.ledger.held()
+    assert held.claim.engine != first.name
+    sim.api(f"uuid_kill {held.claim.call_uuid}")
+    assert house.row(state="closed")["closed_as"] == "recalled"
+    house.until(lambda: house.state() == "Waiting")
+    assert len(sim.dialled) == 1
+
+
+def test_a_call_that_ended_meanwhile_is_settled_by_the_marks_it_left(house, sim):
+    sim.client(CLIENT, Answers(after=0.01))
+    house.missed()
+    first = house.engine()
+    house.free()
+    house.row(state="connected")
+    [held] = house.ledger.held()
+    house.stop(first)
+    sim.api(f"uuid_kill {held.claim.call_uuid}")
+    sim.wait_for(lambda: sim.live_calls(CLIENT) == 0)
+
+    house.engine()
+
+    assert house.row(state="closed")["closed_as"] == "recalled"
+    house.until(lambda: house.state() == "Waiting")
+    house.until(lambda: house.ledger.reservations() == [])
+    assert len(sim.dialled) == 1
+
+
+def test_stopping_with_an_agent_reserved_and_nothing_sent_gives_the_agent_back(house, sim):
+    """The reservation is made, its reply is outstanding: FreeSWITCH says it only after we were asked to stop."""
+    house.missed()
+    engine = house.engine()
+    sim.hold_replies()
+    house.free()
+    house.until(lambda: house.state() == "Reserved")
+    engine.stop()
+    sim.release_replies()
+    house.stop(engine)
+    assert house.state() == "Waiting"
+    assert (house.row()["state"], house.ledger.reservations(), sim.dialled) == ("waiting", [], [])
+
+
+def test_stopping_while_freeswitch_does_not_answer_ends_in_time_and_loses_nothing(house, sim):
+    house.missed()
+    engine = house.engine()
+    sim.hold_replies()
+    house.free()
+    house.until(lambda: house.state() == "Reserved")
+    began = time.monotonic()
+    house.stop(engine, within=10.0)
+    assert time.monotonic() - began < 10
+    sim.release_replies()
+
+    house.engine()
+
+    assert house.row(state="closed")["closed_as"] == "recalled"
+    assert sim.most_live_calls(CLIENT) == 1
+    house.until(lambda: house.state() == "Waiting")
+
+
+def test_an_originate_whose_reply_is_outstanding_is_not_sent_twice(house, sim):
+    sim.client(CLIENT, Answers(after=0.01))
+    house.missed()
+    engine = house.engine(mode=Mode.CLIENT_FIRST)
+    answer = sim.commands_run
+
+    def hold_at_the_originate(command, *args, **kwargs):
+        if command.startswith("originate"):
+            sim.hold_replies()
+        answer(command, *args, **kwargs)
+
+    sim.commands_run = hold_at_the_originate
+    house.free()
+    assert sim.wait_for(lambda: sim.dialled)
+    house.stop(engine)
+    sim.release_replies()
+    house.engine(mode=Mode.CLIENT_FIRST)
+    house.row(state="connected")
+    assert len(sim.dialled) == 1
+    [held] = house.ledger.held()
+    sim.api(f"uuid_kill {held.claim.call_uuid}")
+    assert house.row(state="closed")["closed_as"] == "recalled"
+
+
+def test_a_connection_that_is_cut_in_the_middle_of_a_call_loses_neither_call_nor_agent(house, sim):
+    sim.client(CLIENT, Answers(after=0.01))
+    house.missed()
+    engine = house.engine()
+    house.free()
+    house.row(state="connected")
+    [held] = house.ledger.held()
+    sim.refuse_connections()
+    sim.cut_connections()
+    house.until(lambda: not engine.sites[0].up)
+    sim.api(f"uuid_kill {held.claim.call_uuid}")
+    sim.refuse_connections(False)
+    assert house.row(state="closed")["closed_as"] == "recalled"
+    house.until(lambda: house.state() == "Waiting")
+    assert len(sim.dialled) == 1
+
+
+def test_what_nobody_can_know_is_parked_and_not_redialled(house, sim):
+    """FreeSWITCH is gone in the middle of a call: with another Core-UUID, and without a mark of this one."""
+    sim.set_behaviour(AGENT, Silent())
+    house.missed()
+    house.engine(ring_timeout=30.0)
+    house.free()
+    sim.wait_for(lambda: sim.phone_log(AGENT))
+    house.row(state="dialling")
+    sim.crash()
+    sim.restart()
+    house.row(state="unknown")
+    house.until(lambda: house.ledger.reservations() == [])
+    assert sim.dialled == []
+
+
+def test_an_engine_that_was_killed_leaves_nobody_reserved_for_ever(house, sim):
+    """The row is written before the agent is reserved: the next engine finds the agent by it."""
+    id_ = house.missed()
+    recall = house.ledger.show(id_)["recall"]["id"]
+    house.free()
+    claim = house.ledger.claim(
+        recall,
+        engine="killed",
+        lease=0.0,
+        node="fs1",
+        agent=AGENT,
+        mode=Mode.AGENT_FIRST,
+        call_uuid="c",
+        job_uuid="j",
+    )
+    assert claim is not None
+    sim.api(f"callcenter_config agent set state_if_waiting {AGENT} Reserved")
+    house.engine()
+    assert house.row(state="closed")["recalloperator"] == AGENT
+    house.until(lambda: house.state() == "Waiting")
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_the_program_ends_with_status_0_when_it_is_told_to(house, sim, tmp_path, name):
+    (tmp_path / "c.toml").write_text(
+        f'database.url = "{house.url}"\nfreeswitch = [{{ port = {sim.port}, password = "{sim.password}" }}]\n'
+        f'recall.caller_id_number = "{OURS}"\nrecall.min_talk = "0s"\nrecall.poll = "1s"\n'
+    )
+    house.missed()
+    house.free()
+    command = [sys.executable, "-m", "freeswitch_callback", "--config", str(tmp_path / "c.toml"), "run"]
+    program = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    try:
+        assert house.row(state="closed")["closed_as"] == "recalled"
+        program.send_signal(name)
+        with gevent.Timeout(10):
+            assert program.wait() == 0
+    finally:
+        program.kill()
+        said = program.stderr.read().decode()
+    assert "engine_stopped" in said
+    assert "Traceback" not in said

@@ -1,0 +1,80 @@
+"""What the stories begin with: missed calls, openings, claims; only what matters is said."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from freeswitch_callback.core.facts import Claim, Missed, Mode, Opening, Outcome, Reason, Settlement
+from freeswitch_callback.ledger import Ledger, Recorded
+
+ANNA, BORIS = "+4930111111", "+4930222222"
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+QUEUE = "support@default"
+
+RETRY = Settlement(outcome=Outcome.BUSY, hangup_cause="USER_BUSY", retry_in=0.0)
+PARKED = Settlement(outcome=Outcome.UNKNOWN)
+
+_numbers = itertools.count(1)
+_process = os.getpid()  # two processes of one test tell of different calls
+
+
+def missed(**said: Any) -> Missed:
+    call = Missed(
+        node="fs1",
+        call_uuid=f"call-{_process}-{next(_numbers)}",
+        phone=ANNA,
+        calldate=NOON,
+        timewait=30,
+        reason=Reason.ABANDONED,
+        queue=QUEUE,
+    )
+    return replace(call, **said)
+
+
+def opening(number: str | None = ANNA, **said: Any) -> Opening:
+    return replace(Opening(number=number, scope="default", queue=QUEUE), **said)
+
+
+def waiting(ledger: Ledger, number: str = ANNA, **said: Any) -> Recorded:
+    """A missed call whose recall is due."""
+    return ledger.record(missed(phone=number), opening(number, **said))
+
+
+def claim(ledger: Ledger, recall: int, **said: Any) -> Claim | None:
+    number = next(_numbers)
+    asked: dict[str, Any] = {
+        "engine": "engine-1",
+        "lease": 30.0,
+        "node": "fs1",
+        "agent": f"agent-{number}",
+        "mode": Mode.AGENT_FIRST,
+        "call_uuid": f"recall-{number}",
+        "job_uuid": f"job-{number}",
+    }
+    return ledger.claim(recall, **asked | said)
+
+
+def claimed(ledger: Ledger, number: str = ANNA, **said: Any) -> Claim:
+    taken = claim(ledger, waiting(ledger, number).recall_id, **said)
+    assert taken is not None
+    return taken
+
+
+def dialling(ledger: Ledger, number: str = ANNA, **said: Any) -> Claim:
+    taken = claimed(ledger, number, **said)
+    assert ledger.dialling(taken)
+    return taken
+
+
+def parked(ledger: Ledger, number: str = ANNA) -> Claim:
+    taken = dialling(ledger, number)
+    assert ledger.settle(taken, PARKED, NOON)
+    return taken
+
+
+def seconds_until(moment: datetime) -> float:
+    return (moment - datetime.now(UTC)) / timedelta(seconds=1)

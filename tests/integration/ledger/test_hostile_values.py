@@ -1,0 +1,122 @@
+"""What strangers send is stored as it came; what no database can hold becomes a visible escape."""
+
+import pytest
+
+from freeswitch_callback.ledger import Filter, Ledger
+from freeswitch_callback.ledger.models import clean
+from tests.integration.ledger.given import missed, opening
+
+HOSTILE = [
+    *("", "_undef_", "anonymous", "Restricted", "0000000000", "+", "+" + "1" * 254, "110", "911", "*06#"),
+    *("++4930123456", "+49(0)30123456", "1-800-FLOWERS", "+4930123456;ext=99", "tel:030;phone-context=evil"),
+    *("１２３４５６７８９０１", "٠٣٠١٢٣٤٥٦٧٨", "+49\u200b30123456", "+4930123456\n", "sip:100@evil"),
+    *("100,loopback/900", "100|loopback/900", "100:_:loopback/900", "100/default '&system(touch x)' XML"),
+    *("[execute_on_answer='system x']100", "{a=b}100", "<a=b>100", "Bob',execute_on_answer='system x"),
+    *(
+        "Bob}loopback/9",
+        "^^:a=b:c=d",
+        "${system(x)}",
+        "$${x}",
+        "%{x}",
+        "O'Brien",
+        "Bob\\",
+        "\\x00",
+        "\\udc80",
+    ),
+    *("Bob\n\napi system x", "Bob\nJob-UUID: forged", "Bob\r\nX: 1", "Bob%0AEvent-Name: FORGED", "Bob%250AX"),
+    *(
+        "\u2028X: 1",
+        "\u0085X: 1",
+        "\x0bX: 1",
+        "\x0cX: 1",
+        "\x1cX: 1",
+        "Bob%00x",
+        "%c3%28",
+        "100%",
+        "%zz",
+        "%s",
+    ),
+    *("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{7*7}}", "data: x\n\nevent: y"),
+    *('=HYPERLINK("http://x")', "\x1b[2J\x1b]0;x\x07", "[red]x[/red]", "\u202egnp.exe", "'; DROP TABLE x;--"),
+    *("  spaces  ", "\t", "😀", "e\u0301", "\ufeff", "\uffff", "NULL", "?", ":1", "$1"),
+]
+
+
+@pytest.fixture
+def stored(ledger: Ledger):
+    """Stores a value in every text column of a missed call and gives them back."""
+    numbers = iter(range(10_000))
+
+    def store(value: str) -> dict[str, object]:
+        recorded = ledger.record(
+            missed(
+                call_uuid=f"{next(numbers)}{value}"[:255],
+                phone=value,
+                calledid=value,
+                operator=value,
+                member_uuid=value,
+                queue=value,
+                caller_name=value,
+                hangup_cause=value,
+                extra={"value": value, value: "name"},
+            ),
+            opening(blocked="hostile"),
+        )
+        return ledger.show(recorded.missed_id)["missed"]
+
+    return store
+
+
+COLUMNS = ("phone", "calledid", "operator", "member_uuid", "queue", "caller_name", "hangup_cause")
+
+
+def test_what_a_caller_sent_comes_back_as_it_came(stored):
+    for value in HOSTILE:
+        row = stored(value)
+        assert {row[column] for column in COLUMNS} == {value}
+        assert row["extra"] == {"value": value, value: "name"}
+
+
+def test_what_no_database_holds_becomes_a_visible_escape(stored):
+    value = b"a\x00b\xff\xfe".decode("utf-8", "surrogateescape") + "\ud800"
+    shown = "a\\x00b\\udcff\\udcfe\\ud800"
+    row = stored(value)
+    assert {row[column] for column in COLUMNS} == {shown}
+    assert row["extra"] == {"value": shown, shown: "name"}
+
+
+def test_what_is_too_long_is_cut(stored):
+    row = stored("a" * 70_000)
+    assert {len(row[column]) for column in COLUMNS} == {255, 1000}
+    assert len(row["caller_name"]) == 1000
+    assert {len(text) for pair in row["extra"].items() for text in pair} == {4000, 255, 4, 5}
+
+
+def test_the_longest_keys_fit_their_indices(ledger: Ledger):
+    longest = "😀" * 255
+    recorded = ledger.record(
+        missed(node=longest, call_uuid=longest, phone=longest), opening(longest, scope=longest, queue=longest)
+    )
+    assert recorded.new
+    assert ledger.due([longest], 1)[0].number == longest
+    assert ledger.retract(longest, longest)
+
+
+def test_numbers_too_large_for_a_column_become_the_largest(ledger: Ledger):
+    recorded = ledger.record(missed(timewait=10**30), opening(priority=-(10**30), delay=1e300, expire=1e300))
+    shown = ledger.show(recorded.missed_id)
+    assert (shown["missed"]["timewait"], shown["recall"]["priority"]) == (2**31 - 1, -(2**31 - 1))
+
+
+def test_a_hostile_number_finds_its_call_and_its_recall(ledger: Ledger):
+    for value in ("O'Brien", "a\x00b", "\udcff", "%s", "'; DROP TABLE missed;--"):
+        first = ledger.record(missed(phone=value), opening(value, scope=value))
+        second = ledger.record(missed(phone=value), opening(value, scope=value))
+        assert first.recall_id == second.recall_id
+        assert ledger.count(Filter(number=value)) == 2
+
+
+def test_cleaning_changes_nothing_else():
+    for value in HOSTILE:
+        assert clean(value, 1000) == value
+    assert clean(clean("a\x00\udc80")) == clean("a\x00\udc80") == "a\\x00\\udc80"

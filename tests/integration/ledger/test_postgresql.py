@@ -1,0 +1,258 @@
+"""What is particular to PostgreSQL: waiting in the hub, a pool, servers that go away or fall silent."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import Event
+from gevent.server import StreamServer
+
+from freeswitch_callback.errors import ConfigurationError, DatabaseUnreachable
+from freeswitch_callback.ledger import Filter, Ledger, postgresql
+from freeswitch_callback.ledger.database import Database, open_database
+from tests.integration.ledger.given import waiting
+from tests.postgres import TEMPLATE, Postgres
+
+
+@pytest.fixture
+def name(postgres_server: Postgres) -> str:
+    return postgres_server.create(template=TEMPLATE)
+
+
+@pytest.fixture
+def url(postgres_server: Postgres, name: str) -> str:
+    return postgres_server.url(name)
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    with closing(open_database(url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    with closing(Ledger(url)) as opened:
+        yield opened
+
+
+class Proxy:
+    """The server on a TCP port, until it falls `silent`."""
+
+    def __init__(self, folder: object) -> None:
+        self.folder = folder
+        self.silent = False
+        self.accepted = Event()
+        self.server = StreamServer(("127.0.0.1", 0), self.handle)
+        self.server.start()
+
+    def handle(self, client: socket.socket, _: object) -> None:
+        self.accepted.set()
+        with socket.socket(socket.AF_UNIX) as server:
+            server.connect(f"{self.folder}/.s.PGSQL.5432")
+            gevent.joinall([gevent.spawn(self.pump, client, server), gevent.spawn(self.pump, server, client)])
+
+    def pump(self, source: socket.socket, sink: socket.socket) -> None:
+        while data := source.recv(65536):
+            if not self.silent:
+                sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def proxy(postgres_server: Postgres) -> Iterator[Proxy]:
+    opened = Proxy(postgres_server.folder)
+    yield opened
+    opened.server.stop()
+
+
+def sql(database: Database, statement: str) -> object:
+    return database.read(lambda t: t.database.execute_sql(statement).fetchone()[0])
+
+
+@pytest.fixture
+def stuck(url: str, database: Database) -> Iterator[gevent.Greenlet]:
+    """A greenlet whose query waits for a lock that another connection holds until the test is over."""
+    with closing(open_database(url)) as other:
+        locked, done = Event(), Event()
+
+        def hold(t):
+            t.database.execute_sql("SELECT pg_advisory_xact_lock(1)")
+            locked.set()
+            done.wait(30)
+
+        holder = gevent.spawn(other.read, hold)
+        assert locked.wait(10)
+        asked = Event()
+
+        def ask(t):
+            asked.set()
+            return t.database.execute_sql("SELECT pg_advisory_xact_lock(1)").fetchone()
+
+        greenlet = gevent.spawn(database.read, ask)
+        assert asked.wait(10)
+        greenlet.release = done.set
+        yield greenlet
+        done.set()
+        gevent.joinall([holder, greenlet], timeout=10)
+
+
+def test_a_query_that_waits_stops_one_greenlet_not_the_hub(stuck: gevent.Greenlet, database: Database):
+    assert sql(database, "SELECT 1") == 1
+    assert not stuck.ready()
+
+
+def test_a_query_that_takes_too_long_is_ended_by_the_server(url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT", 0.05)
+    with closing(open_database(url)) as database:
+        with pytest.raises(DatabaseUnreachable, match="statement timeout"):
+            sql(database, "SELECT pg_sleep(30)")
+        assert sql(database, "SELECT 1") == 1
+
+
+def test_our_own_timeout_is_our_own(stuck: gevent.Greenlet, database: Database):
+    with pytest.raises(gevent.Timeout), gevent.Timeout(0.01):
+        sql(database, "SELECT pg_advisory_xact_lock(1)")
+    assert sql(database, "SELECT 1") == 1
+
+
+def test_a_greenlet_killed_in_mid_query_takes_its_connection_along(
+    stuck: gevent.Greenlet, database: Database
+):
+    stuck.kill()
+    assert isinstance(stuck.value, gevent.GreenletExit)
+    assert sql(database, "SELECT 1") == 1
+
+
+def test_connections_say_who_they_are_and_speak_utf8_in_utc(database: Database):
+    assert sql(database, "SHOW application_name") == "freeswitch-callback"
+    assert sql(database, "SHOW client_encoding") == "UTF8"
+    assert sql(database, "SHOW TimeZone") == "UTC"
+    assert sql(database, "SHOW statement_timeout") == "10s"
+
+
+def test_no_more_connections_than_the_pool_has(url: str, name: str, postgres_server: Postgres):
+    with closing(Ledger(url, pool=2)) as ledger:
+        greenlets = [gevent.spawn(waiting, ledger, f"+{number}") for number in range(20)]
+        gevent.joinall(greenlets, timeout=20, raise_error=True)
+        counted = postgres_server.run(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'")
+        assert counted == [(2,)]
+
+
+def test_a_full_pool_is_reported(
+    stuck: gevent.Greenlet, url: str, monkeypatch: pytest.MonkeyPatch, postgres_server: Postgres
+):
+    monkeypatch.setattr(postgresql, "POOL_DEADLINE", 0.01)
+    with closing(open_database(url, pool=1)) as database:
+        entered, done = Event(), Event()
+
+        def keep(_: object) -> None:
+            entered.set()
+            done.wait(30)
+
+        keeper = gevent.spawn(database.read, keep)
+        assert entered.wait(10)
+        with pytest.raises(DatabaseUnreachable, match="no connection of the pool"):
+            sql(database, "SELECT 1")
+        done.set()
+        keeper.join(10)
+
+
+def test_a_restarted_server_is_found_again(ledger: Ledger, database: Database, postgres_server: Postgres):
+    gevent.joinall([gevent.spawn(ledger.count, Filter()) for _ in range(3)], raise_error=True)
+    entered, cut = Event(), Event()
+
+    def be_cut(t):
+        entered.set()
+        cut.wait(30)
+        return t.database.execute_sql("SELECT 1")
+
+    reader = gevent.spawn(database.read, be_cut)
+    assert entered.wait(10)
+    postgres_server.restart()
+    cut.set()
+    with pytest.raises(DatabaseUnreachable):
+        reader.get(timeout=10)
+    assert waiting(ledger).new
+    assert sql(database, "SELECT 1") == 1
+
+
+def test_a_server_that_falls_silent_is_given_up(proxy: Proxy, name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(postgresql._Connection, "silence", 0.05)
+    with closing(
+        open_database(f"postgresql://postgres@127.0.0.1:{proxy.server.server_port}/{name}")
+    ) as database:
+        assert sql(database, "SELECT 1") == 1
+        proxy.silent = True
+        with pytest.raises(DatabaseUnreachable):
+            sql(database, "SELECT 1")
+
+
+def test_a_server_that_accepts_and_says_nothing(proxy: Proxy, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(postgresql, "CONNECT_DEADLINE", 0.05)
+    proxy.silent = True
+    with (
+        closing(Ledger(f"postgresql://postgres:s3cret@localhost:{proxy.server.server_port}/x")) as ledger,
+        pytest.raises(DatabaseUnreachable, match="did not accept") as raised,
+    ):
+        ledger.verify()
+    assert proxy.accepted.is_set()
+    assert "postgres:***@localhost" in str(raised.value)
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_server_reached_by_name(proxy: Proxy, name: str):
+    with closing(Ledger(f"postgresql://postgres@localhost:{proxy.server.server_port}/{name}")) as ledger:
+        assert waiting(ledger).new
+
+
+def test_a_server_that_is_not_there():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with (
+        closing(Ledger(f"postgresql://me@127.0.0.1:{port}/x", password="s3cret")) as ledger,
+        pytest.raises(DatabaseUnreachable, match="refused") as raised,
+    ):
+        ledger.verify()
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_host_that_nobody_knows(monkeypatch: pytest.MonkeyPatch):
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with (
+        closing(Ledger("postgresql://me@db.example/x")) as ledger,
+        pytest.raises(DatabaseUnreachable, match=r"db\.example is not known"),
+    ):
+        ledger.verify()
+
+
+def test_a_database_that_does_not_exist(postgres_server: Postgres):
+    with (
+        closing(Ledger(postgres_server.url("nowhere"))) as ledger,
+        pytest.raises(DatabaseUnreachable, match='"nowhere" does not exist'),
+    ):
+        ledger.verify()
+
+
+def test_an_option_that_does_not_exist(url: str):
+    with (
+        closing(Ledger(url + "&sslmod=require")) as ledger,
+        pytest.raises(ConfigurationError, match="sslmod"),
+    ):
+        ledger.verify()
+
+
+def test_a_table_that_this_user_may_not_read(postgres_server: Postgres, name: str, url: str):
+    postgres_server.run("DROP ROLE IF EXISTS guest")
+    postgres_server.run("CREATE ROLE guest LOGIN")
+    with (
+        closing(Ledger(url.replace("postgres@", "guest@"))) as ledger,
+        pytest.raises(DatabaseUnreachable, match="GRANT"),
+    ):
+        ledger.count(Filter())
