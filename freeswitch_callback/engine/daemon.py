@@ -41,12 +41,13 @@ class NodeAddress:
 
 @dataclass(frozen=True, slots=True)
 class EngineRules:
-    """All that a configuration says to an engine. `poll`: seconds."""
+    """All that a configuration says to an engine. `poll` and `second_look` (`Reconciler`): seconds."""
 
     capture: CaptureRules
     gates: Callable[[str | None], GateRules]
     recall: Callable[[str], RecallRules]
     poll: float = 5.0
+    second_look: float = 10.0
 
 
 class Engine:
@@ -155,7 +156,7 @@ class _Site:
         rules = engine.rules
         self._engine = engine
         self._core_uuid: str | None = None
-        self._reconciled = 0.0
+        self._reconcile_at = 0.0
         self.up = False
         self.node = Node(
             address.name,
@@ -174,7 +175,7 @@ class _Site:
         self.recaller = Recaller(
             self.node, engine.ledger, engine.name, rules.recall, engine.stopping, engine.wake
         )
-        self.reconciler = Reconciler(self.node, engine.ledger, engine.name, self.recaller)
+        self.reconciler = Reconciler(self.node, engine.ledger, engine.name, self.recaller, rules.second_look)
 
     def _event(self, event: Event) -> None:
         self.recorder.feed(event)
@@ -185,7 +186,7 @@ class _Site:
         if self._core_uuid not in (None, self.node.core_uuid):
             self.recorder.forget()
         self._core_uuid = self.node.core_uuid
-        self._reconciled = 0.0
+        self._reconcile_at = 0.0
         self._engine.wake()
         gevent.spawn(self.look)
 
@@ -198,9 +199,10 @@ class _Site:
             return
         try:
             self.recaller.switchboard.sync(self.node)
-            if not self.up or time.monotonic() - self._reconciled > _RECONCILE_EVERY:
-                self.reconciler.run()
-                self._reconciled = time.monotonic()
+            if time.monotonic() >= self._reconcile_at:
+                soon = self.reconciler.run()
+                again = self._engine.rules.second_look if soon else _RECONCILE_EVERY
+                self._reconcile_at = time.monotonic() + again
             if not self.up:
                 self.up = True
                 self._engine.wake()

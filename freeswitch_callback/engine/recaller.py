@@ -20,9 +20,9 @@ from gevent.event import Event as Flag
 from gevent.pool import Pool
 
 from freeswitch_callback.core import dispatch
-from freeswitch_callback.core.attempt import Progress, advance, outcome
+from freeswitch_callback.core.attempt import FAULTS, Progress, advance, outcome
 from freeswitch_callback.core.dispatch import Assignment, Fairness, Operator, QueueRules
-from freeswitch_callback.core.facts import Claim, Due, Event, Mode, Outcome, Settlement
+from freeswitch_callback.core.facts import Claim, Due, Event, Mode, Settlement
 from freeswitch_callback.core.schedule import RetryRules, agent_rest, agent_was_away, settle
 from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.engine.switchboard import Switchboard
@@ -60,6 +60,7 @@ class Attempt:
         self.recall = recall
         self.progress = progress
         self.changed = Flag()
+        self.verdict: Settlement | None = None  # how it ended, where no event can tell
         self.answer_noted = False
         self.connection_noted = False
 
@@ -283,14 +284,14 @@ class Recaller:
                 operator = progress.operator or claim.agent or ""
                 at = _utc(progress.connected)
                 self._write("connection", partial(self._ledger.connected, claim, at, operator))
-            if outcome(progress) is not None:  # of what was written down, not of what has come since
+            if attempt.verdict is not None or outcome(progress) is not None:  # not of what has come since
                 break
             attempt.changed.wait()
             attempt.changed.clear()
         rules = self._rules(claim.queue or "")
-        self.settle(
-            attempt, settle(attempt.progress, attempt.recall.attempts, attempt.recall.failures, rules.retry)
-        )
+        recall = attempt.recall
+        verdict = attempt.verdict or settle(attempt.progress, recall.attempts, recall.failures, rules.retry)
+        self.settle(attempt, verdict)
 
     def settle(self, attempt: Attempt, settlement: Settlement) -> None:
         """Write the end of an attempt, and let the agent go."""
@@ -302,7 +303,7 @@ class Recaller:
             hangup_cause=settlement.hangup_cause, talked=round(attempt.progress.talked),
             closed_as=str(settlement.closed_as or ""),
         )  # fmt: skip
-        if settlement.outcome is Outcome.FAILED and not settlement.counted:
+        if settlement.hangup_cause in FAULTS:
             # A gateway or profile that is not there: every other recall would fail the same way.
             log.error("dial_string_at_fault", cause=settlement.hangup_cause, dial_string=rules.dial_string)
             self._faulty_until = time.time() + 60.0

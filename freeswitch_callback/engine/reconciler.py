@@ -1,19 +1,31 @@
 """After a start or a reconnect: what became of the attempts that nobody watched, and of the agents they held.
 
-FreeSWITCH keeps the outcome while we are away: each leg of a recall leaves a mark in its own database, and
-`uuid_exists` tells whether the first leg is still up. Only what neither of them knows is parked as `unknown`.
+FreeSWITCH keeps the outcome while we are away: `uuid_exists` tells whether the first leg is still up, and
+each leg leaves a mark in FreeSWITCH's own database.
+
+| First leg is up | Marks               | What became of it                                           |
+|-----------------|---------------------|-------------------------------------------------------------|
+| yes             | any                 | it goes on, and is followed                                 |
+| no              | `.second`           | they talked                                                 |
+| no              | `.answered`         | only the first leg answered                                 |
+| no              | `.ended`            | the first leg was not reached                               |
+| no              | none, seen twice    | never dialled, if FreeSWITCH was not restarted since        |
+| no              | none, and restarted | nobody can know: parked as `unknown`, with an alarm         |
+
+Seen twice, because a command still runs after its connection is gone.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import datetime
 
 import gevent
 import structlog
 
 from freeswitch_callback.core.attempt import Progress
-from freeswitch_callback.core.facts import ClosedAs, Due, Mode, Outcome, Reason, Settlement
+from freeswitch_callback.core.facts import Due, Mode, Outcome, Reason, Settlement
 from freeswitch_callback.engine.recaller import LEASE, Attempt, Recaller
 from freeswitch_callback.esl import callcenter
 from freeswitch_callback.esl.node import Node
@@ -21,96 +33,108 @@ from freeswitch_callback.ledger import Held, Ledger, Reserved
 
 log = structlog.get_logger(__name__)
 
-_SECOND_LOOK = 2.0
+_LOOK_AT_AGENT_AGAIN = 2.0
 """Seconds after which a Reserved agent is looked at again: the queue itself passes through Reserved."""
 
 
 class Reconciler:
-    """Brings one node's attempts and reservations in the ledger in line with FreeSWITCH."""
+    """Brings one node's attempts and reservations in the ledger in line with FreeSWITCH.
 
-    def __init__(self, node: Node, ledger: Ledger, engine: str, recaller: Recaller) -> None:
+    `second_look`: seconds between two looks that found nothing of a call.
+    """
+
+    def __init__(
+        self, node: Node, ledger: Ledger, engine: str, recaller: Recaller, second_look: float
+    ) -> None:
         self._node = node
         self._ledger = ledger
         self._engine = engine
         self._recaller = recaller
+        self._second_look = second_look
+        self._nothing_found: dict[str, float] = {}  # call uuid: when first
 
-    def run(self) -> None:
-        """Look at everything once. Raises what FreeSWITCH or the database raise; run it again then."""
+    def run(self) -> bool:
+        """Look at everything once; True if there is something that needs a second look soon.
+
+        Raises what FreeSWITCH or the database raise; run it again then.
+        """
+        in_doubt: set[str] = set()
         for held in self._ledger.held(node=self._node.name):
-            watched = self._recaller.attempts.get(held.claim.call_uuid)
+            call_uuid = held.claim.call_uuid
+            watched = self._recaller.attempts.get(call_uuid)
             if watched is not None:
-                self._catch_up(watched)
-            elif held.claim.call_uuid not in self._recaller.ours and self._abandoned(held):
-                self._take_over(held)
+                doubt = held.sent_at is not None and not self._catch_up(watched, held)
+            else:
+                lived = call_uuid in self._recaller.ours
+                doubt = not lived and self._abandoned(held) and not self._take_over(held)
+            if doubt:
+                in_doubt.add(call_uuid)
+        self._nothing_found = {uuid: at for uuid, at in self._nothing_found.items() if uuid in in_doubt}
         self._release_the_forgotten()
+        return bool(in_doubt)
 
     def _abandoned(self, held: Held) -> bool:
         """Whether nobody lives this attempt: its engine is gone, or it is ours and its greenlet is."""
         return held.lease_over or held.claim.engine == self._engine
 
-    def _catch_up(self, attempt: Attempt) -> None:
-        """An attempt of ours whose events we may have missed: end it if its call is gone."""
-        if attempt.progress.ended is None and not callcenter.uuid_exists(self._node, attempt.claim.call_uuid):
-            attempt.progress = self._from_marks(attempt.progress)
-            if attempt.progress.ended is None:
-                attempt.progress = replace(attempt.progress, ended=time.time(), cause="UNKNOWN")
-            attempt.changed.set()
-
-    def _take_over(self, held: Held) -> None:
+    def _take_over(self, held: Held) -> bool:
+        """Adopt an attempt and live it on; False if what became of it needs a second look."""
         claim = self._ledger.adopt(held.claim, self._engine, LEASE)
         if claim is None:
-            return
+            return True
+        if held.sent_at is None:
+            self._ledger.abort(claim)  # its agent is among the forgotten now
+            return True
         attempt = Attempt(claim, _recall_of(held), Progress(claim.mode, claim.call_uuid, claim.job_uuid))
         attempt.answer_noted = held.answered_at is not None
         attempt.connection_noted = held.connected_at is not None
-        if held.sent_at is None:
-            self._ledger.abort(claim)  # its agent is among the forgotten now
-        elif callcenter.uuid_exists(self._node, claim.call_uuid):
-            attempt.progress = self._from_marks(attempt.progress, still_up=True)
-            log.info("recall_followed_on", recall=claim.recall, agent=claim.agent)
-            self._recaller.adopt(attempt)
-        else:
-            self._settle(attempt, held)
+        known = self._catch_up(attempt, held)
+        log.info("recall_taken_over", recall=claim.recall, agent=claim.agent, held_by=held.claim.engine)
+        self._recaller.adopt(attempt)
+        return known
 
-    def _settle(self, attempt: Attempt, held: Held) -> None:
-        progress = attempt.progress = self._from_marks(attempt.progress)
-        claim = attempt.claim
-        if progress.connected is not None or held.connected_at is not None:
-            # How long they talked is not known; that they did is. Calling again would be the worse mistake.
-            settlement = Settlement(
-                Outcome.CONNECTED, closed_as=ClosedAs.RECALLED, note="talked while we were away"
+    def _catch_up(self, attempt: Attempt, held: Held) -> bool:
+        """Bring an attempt whose events we may have missed up to date; False if it needs a second look."""
+        progress = attempt.progress
+        if progress.ended is not None:
+            return True
+        call_uuid = progress.call_uuid
+        exists = callcenter.uuid_exists(self._node, call_uuid)  # first: a mark may come a moment late
+        answered, second, ended = (callcenter.mark(self._node, call_uuid, m) for m in callcenter.MARKED)
+        progress = _with_marks(progress, answered, second, held)
+        if exists:
+            attempt.progress = progress
+        elif answered or second or ended:
+            cause = "UNKNOWN" if progress.mode is Mode.AGENT_FIRST and answered else progress.second_cause
+            attempt.progress = replace(
+                progress, ended=time.time(), cause=progress.cause or "UNKNOWN", second_cause=cause
             )
-        elif progress.ended is None:
-            log.error("outcome_unknown", recall=claim.recall, call_uuid=claim.call_uuid,
-                      hint="settle it with `replay` or `close`")  # fmt: skip
-            settlement = Settlement(Outcome.UNKNOWN, note="no mark of the call was found at FreeSWITCH")
+        elif not self._seen_twice(call_uuid):
+            return False
         else:
-            self._recaller.adopt(attempt)
-            return
-        self._recaller.settle(attempt, settlement)
+            attempt.verdict = self._never_seen(attempt, held)
+        attempt.changed.set()
+        return True
 
-    def _from_marks(self, progress: Progress, *, still_up: bool = False) -> Progress:
-        """What the mailbox knows of a call that nobody watched. Times are the time of reading."""
-        now = time.time()
-        answered = callcenter.mark(self._node, progress.call_uuid, "answered")
-        second = callcenter.mark(self._node, progress.call_uuid, "second")
-        ended = callcenter.mark(self._node, progress.call_uuid, "ended")
-        progress = replace(
-            progress,
-            answered=progress.answered or (now if answered or second else None),
-            bridged=progress.bridged or (now if second else None),
-            second_answered=progress.second_answered or (now if second else None),
-            client_rang=progress.client_rang or second or answered or progress.mode is not Mode.AGENT_FIRST,
-        )
-        if (ended or answered) and not still_up:
-            progress = replace(progress, ended=now, cause=progress.cause or "UNKNOWN")
-        return progress
+    def _seen_twice(self, call_uuid: str) -> bool:
+        first = self._nothing_found.setdefault(call_uuid, time.monotonic())
+        return time.monotonic() - first >= self._second_look
+
+    def _never_seen(self, attempt: Attempt, held: Held) -> Settlement:
+        if held.core_uuid == self._node.core_uuid:
+            log.warning("recall_was_never_dialled", recall=attempt.claim.recall)
+            return Settlement(Outcome.FAILED, retry_in=0.0, counted=False, note="was never dialled")
+        log.error(
+            "outcome_unknown", recall=attempt.claim.recall, call_uuid=attempt.claim.call_uuid,
+            hint="FreeSWITCH was restarted meanwhile; settle it with `replay` or `close`",
+        )  # fmt: skip
+        return Settlement(Outcome.UNKNOWN, note="FreeSWITCH was restarted while it was being called")
 
     def _release_the_forgotten(self) -> None:
         """Agents whom a row of ours holds though no attempt does any more."""
         forgotten = self._forgotten()
         if any(self._reserved(reservation.agent) for reservation in forgotten):
-            gevent.sleep(_SECOND_LOOK)
+            gevent.sleep(_LOOK_AT_AGENT_AGAIN)
             still = {reservation.id for reservation in self._forgotten()}
             forgotten = [reservation for reservation in forgotten if reservation.id in still]
         for reservation in forgotten:
@@ -126,6 +150,24 @@ class Reconciler:
     def _reserved(self, name: str) -> bool:
         agent = callcenter.read_agent(self._node, name)
         return agent is not None and agent.state == "Reserved"
+
+
+def _with_marks(progress: Progress, answered: bool, second: bool, held: Held) -> Progress:
+    """How long they talked is not in the marks; it is taken for the longest that it may have been, because
+    calling somebody again who was reached is the worse mistake."""
+    sent = _seconds(held.sent_at) or time.time()
+    at = _seconds(held.connected_at) or _seconds(held.answered_at) or sent
+    return replace(
+        progress,
+        answered=progress.answered or (_seconds(held.answered_at) or sent if answered or second else None),
+        bridged=progress.bridged or (at if second else None),
+        second_answered=progress.second_answered or (at if second else None),
+        client_rang=progress.client_rang or answered or second or progress.mode is not Mode.AGENT_FIRST,
+    )
+
+
+def _seconds(at: datetime | None) -> float | None:
+    return at.timestamp() if at else None
 
 
 def _recall_of(held: Held) -> Due:

@@ -223,6 +223,10 @@ def uuid_kill(node: HasApi, uuid: str, cause: str = "NORMAL_CLEARING") -> bool:
     return not node.api(commands.uuid_kill(uuid, cause)).startswith("-ERR")
 
 
+MARKED: tuple[Literal["answered", "second", "ended"], ...] = ("answered", "second", "ended")
+"""What the legs of a recall leave in FreeSWITCH's database: the first answered, the second did, it is over."""
+
+
 def mark(node: HasApi, call_uuid: str, event: Literal["answered", "second", "ended"]) -> bool:
     """Whether a recall's leg left this mark in FreeSWITCH's database."""
     asked = commands.db_select(MARKS, f"{call_uuid}.{event}")
@@ -234,7 +238,7 @@ def mark(node: HasApi, call_uuid: str, event: Literal["answered", "second", "end
 
 
 def forget_marks(node: HasApi, call_uuid: str) -> None:
-    for event in ("answered", "second", "ended"):
+    for event in MARKED:
         asked = commands.db_delete(MARKS, f"{call_uuid}.{event}")
         succeeded(node.api(asked), asked)
 

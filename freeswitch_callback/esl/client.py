@@ -332,9 +332,6 @@ class Connection(InboundESL):
                 waiting.result.wait(timeout=left)
             else:
                 self._flowing.wait()
-        if not waiting.result.ready():
-            # If something held up the hub, the reply is there and only the reader's turn is missing.
-            gevent.sleep(0)
 
     def api(self, command: str) -> str:
         """The answer of an API command, as it came (`+OK`, `-ERR …`, a table, JSON …)."""

@@ -175,7 +175,7 @@ class Execution:
 
     def _app_callcenter_track(self, data: str) -> None:
         if self.house.callcenter is not None:
-            self.house.callcenter.track(data, self.leg)
+            self.house.callcenter.roster.track(data, self.leg)
         self.next()
 
     def _app_callcenter(self, data: str) -> None:

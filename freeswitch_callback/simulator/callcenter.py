@@ -1,4 +1,4 @@
-"""mod_callcenter: members wait, agents are offered calls, everything is told as `callcenter::info`.
+"""mod_callcenter's queues: members wait, agents are offered calls, everything is told as `callcenter::info`.
 
 The order of events is that of the recordings `abandoned`, `answered`, `queue_timeout`, `overflow_answered`,
 `abandoned_while_ringing`, `abandoned_then_resumed`, `exit_with_key`, `intercepted_from_the_queue`.
@@ -7,148 +7,54 @@ The order of events is that of the recordings `abandoned`, `answered`, `queue_ti
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from functools import partial
 
 from freeswitch_callback.simulator.channel import Channel
 from freeswitch_callback.simulator.dial import Dialler, Origin
-from freeswitch_callback.simulator.events import Bus, header
 from freeswitch_callback.simulator.originate import parse_dial_string
-from freeswitch_callback.simulator.tables import (
-    INSTANCE,
-    ON_DUTY,
-    STATES,
-    STATUSES,
-    Agent,
-    Member,
-    Offer,
-    Queue,
-    Tier,
-)
-
-INFO = "callcenter::info"
-AGENT_NOT_FOUND = "-ERR Agent not found!\n"
+from freeswitch_callback.simulator.roster import INFO, Roster, info_lines
+from freeswitch_callback.simulator.tables import INSTANCE, Agent, Member, Offer, Queue, Tier
 
 
 class Callcenter:
-    """The module's whole state. `reserve_agents`: whether the queue itself uses the compare-and-set;
-    `pace`: how often it looks for work, in seconds."""
+    """The queues. `reserve_agents`: whether they use the compare-and-set themselves; `pace`: how often they
+    look for work, in seconds."""
 
-    def __init__(self, dialler: Dialler, bus: Bus, *, pace: float = 0.1, reserve_agents: bool = True) -> None:
+    def __init__(
+        self, dialler: Dialler, roster: Roster, *, pace: float = 0.1, reserve_agents: bool = True
+    ) -> None:
         self._dialler = dialler
         self._switch = dialler.switch
-        self._bus = bus
+        self.roster = roster
         self.pace = pace
         self.reserve_agents = reserve_agents
-        self.agents: dict[str, Agent] = {}
         self.queues: dict[str, Queue] = {}
-        self.tiers: list[Tier] = []
         self.members: list[Member] = []
         self._looking = False
-
-    # Events
-
-    def _tell(self, action: str, **values: object) -> None:
-        lines = [
-            f"CC-Action: {action}",
-            *(header(name.replace("_", "-"), value) for name, value in values.items()),
-        ]
-        self._bus.fire("CUSTOM", lambda: lines, subclass=INFO, source="mod_callcenter.c")
+        roster.changed = self._look_soon
 
     def _tell_on(self, leg: Channel, action: str, **values: object) -> None:
-        lines = [
-            f"CC-Action: {action}",
-            *(header(name.replace("_", "-"), value) for name, value in values.items()),
-        ]
-        self._switch.fire("CUSTOM", leg, subclass=INFO, tail=lines)
+        self._switch.fire("CUSTOM", leg, subclass=INFO, tail=info_lines(action, values))
 
     def _tell_count(self, queue: Queue) -> None:
         waiting = sum(1 for one in self.members if one.queue is queue and one.state in ("Waiting", "Trying"))
-        self._tell("members-count", CC_Queue=queue.name, CC_Count=waiting, CC_Selection="Single-Queue")
+        self.roster.tell("members-count", CC_Queue=queue.name, CC_Count=waiting, CC_Selection="Single-Queue")
 
     def _now(self) -> int:
         return int(self._switch.now())
 
-    # Agents
-
-    def set_status(self, name: str, status: str) -> str:
-        agent = self.agents.get(name)
-        if status not in STATUSES:
-            return "-ERR Invalid Agent Status!\n"
-        if agent is None:
-            return AGENT_NOT_FOUND
-        agent.status, agent.last_status_change = status, self._now()
-        self._tell("agent-status-change", CC_Agent=name, CC_Agent_Status=status)
-        self._look_soon()
-        return "+OK\n"
-
-    def set_state(self, name: str, state: str, *, if_waiting: bool = False) -> str:
-        """`set state`, or the compare-and-set `set state_if_waiting`: +OK says that the row was Waiting and
-        is now `state`; it does not look at wrap-up, `ready_time` or calls outside of queues."""
-        agent = self.agents.get(name)
-        if state not in STATES:
-            return "-ERR Invalid Agent State!\n"
-        if agent is None or (if_waiting and (agent.state != "Waiting" or agent.status not in ON_DUTY)):
-            return AGENT_NOT_FOUND
-        agent.state = state
-        self._tell("agent-state-change", CC_Agent=name, CC_Agent_State=state)
-        self._look_soon()
-        return "+OK\n"
-
-    _NUMBERS: ClassVar = {
-        *("ready_time", "wrap_up_time", "max_no_answer", "reject_delay_time"),
-        *("busy_delay_time", "no_answer_delay_time"),
-    }
-
-    def set_agent(self, key: str, name: str, value: str) -> str:
-        """`agent set KEY NAME VALUE`."""
-        if key == "status":
-            return self.set_status(name, value)
-        if key in ("state", "state_if_waiting"):
-            return self.set_state(name, value, if_waiting=key == "state_if_waiting")
-        agent = self.agents.get(name)
-        if agent is None:
-            return AGENT_NOT_FOUND
-        if key in self._NUMBERS:
-            setattr(agent, key, int(value) if value.isdigit() else 0)
-        elif key in ("contact", "type"):
-            setattr(agent, key, value)
-        else:
-            return "-ERR Invalid Agent Update KEY!\n"
-        return "+OK\n"
-
-    def get_agent(self, key: str, name: str) -> str:
-        agent = self.agents.get(name)
-        if agent is None:
-            return AGENT_NOT_FOUND
-        if key not in ("status", "state", "uuid"):
-            return "-ERR Invalid Agent Update KEY!\n"
-        value = getattr(agent, key) or ""
-        self._tell(f"agent-{key}-get", CC_Agent=name, **{f"CC_Agent_{key.capitalize()}": value})
-        return value
-
     def reload(self) -> None:
-        """`reload mod_callcenter`, or a start: every agent is Waiting again, without an event; nobody is
-        served."""
-        for agent in self.agents.values():
-            agent.state, agent.external_calls_count = "Waiting", 0
+        """`reload mod_callcenter`: agents Waiting without an event, nobody waits or is served any more."""
+        self.roster.reload()
         for member in self.members:
             if member.state != "Abandoned":
                 member.state, member.leg = "Abandoned", None
                 member.offers.clear()
+
+    def boot(self) -> None:
+        """FreeSWITCH starts (again)."""
+        self.reload()
         self._looking = False
-
-    def track(self, name: str, leg: Channel) -> None:
-        """`callcenter_track`: the leg counts as a call of the agent's outside of queues."""
-        agent = self.agents.get(name)
-        if agent is not None:
-            agent.external_calls_count += 1
-            before = leg.on_complete
-
-            def ended() -> None:
-                agent.external_calls_count -= 1
-                before()
-
-            leg.on_complete = ended
 
     # Members
 
@@ -295,16 +201,18 @@ class Callcenter:
 
     def _agent_on_duty(self, queue: Queue) -> bool:
         return any(
-            tier.queue == queue.name and self.agents[tier.agent].status != "Logged Out"
-            for tier in self.tiers
-            if tier.agent in self.agents
+            tier.queue == queue.name and self.roster.agents[tier.agent].status != "Logged Out"
+            for tier in self.roster.tiers
+            if tier.agent in self.roster.agents
         )
 
     def _candidates(self, queue: Queue, now: float) -> list[tuple[Agent, Tier]]:
         found = [
-            (self.agents[tier.agent], tier)
-            for tier in self.tiers
-            if tier.queue == queue.name and tier.agent in self.agents and tier.state in ("Ready", "No Answer")
+            (self.roster.agents[tier.agent], tier)
+            for tier in self.roster.tiers
+            if tier.queue == queue.name
+            and tier.agent in self.roster.agents
+            and tier.state in ("Ready", "No Answer")
         ]
         found = [
             (agent, tier)
@@ -325,12 +233,12 @@ class Callcenter:
         everybody = member.queue.strategy == "ring-all"
         for agent, tier in self._candidates(member.queue, now):
             if self.reserve_agents:
-                if self.set_state(agent.name, "Reserved", if_waiting=True) != "+OK\n":
+                if self.roster.set_state(agent.name, "Reserved", if_waiting=True) != "+OK\n":
                     continue
                 self._receive(member, agent, tier)
             else:
                 # The row was read as Waiting; it is set a moment later, whatever happened in between.
-                self._switch.after(0, lambda agent=agent, tier=tier: self._receive(member, agent, tier))  # type: ignore[misc]
+                self._switch.after(0, partial(self._receive, member, agent, tier))
             member.state = "Trying"
             member.queue.last_offered = agent.name
             if not everybody:
@@ -340,13 +248,13 @@ class Callcenter:
         leg = member.leg
         if leg is None or not leg.up or member.state not in ("Waiting", "Trying"):
             if self.reserve_agents:
-                self.set_state(agent.name, "Waiting")
+                self.roster.set_state(agent.name, "Waiting")
             return
-        self.set_state(agent.name, "Receiving")
+        self.roster.set_state(agent.name, "Receiving")
         agent.last_offered_call = self._now()
         offer = Offer(agent, tier, self._switch.now())
         member.offers.append(offer)
-        self._tell(
+        self.roster.tell(
             "agent-offering",
             CC_Queue=member.queue.name,
             CC_Agent=agent.name,
@@ -416,10 +324,10 @@ class Callcenter:
         answered.on_hangup = self._then_alone(answered)
         leg.variables.set(cc_agent_bridged="true", cc_agent=agent.name, cc_queue_answered_epoch=now)
         answered.variables["cc_agent_bridged"] = "true"
-        self.set_state(agent.name, "In a queue call")
+        self.roster.set_state(agent.name, "In a queue call")
 
     def _then_alone(self, answered: Channel) -> Callable[[], None]:
-        """After its conversation an agent's leg is a call of its own again, before CHANNEL_HANGUP_COMPLETE."""
+        """After its conversation an agent's leg is a call of its own again, at its CHANNEL_HANGUP_COMPLETE."""
         leave = answered.on_hangup
 
         def alone() -> None:
@@ -483,7 +391,7 @@ class Callcenter:
         agent.last_bridge_end, agent.uuid = now, ""
         agent.talk_time += now - int(offer.answered)
         offer.tier.state = "Ready"
-        self.set_state(agent.name, "Waiting" if agent.status != "Available (On Demand)" else "Idle")
+        self.roster.set_state(agent.name, "Waiting" if agent.status != "Available (On Demand)" else "Idle")
 
     def _failed(self, member: Member, offer: Offer, leg: Channel, cause: str) -> None:
         """The agent did not take the call."""
@@ -503,7 +411,7 @@ class Callcenter:
             offer.tier.state = "No Answer"
             agent.no_answer_count += 1
             if agent.max_no_answer and agent.no_answer_count >= agent.max_no_answer:
-                self._tell(
+                self.roster.tell(
                     "agent-max-no-answer",
                     CC_Agent=agent.name,
                     CC_Agent_No_Answer_Count=agent.no_answer_count,
@@ -511,10 +419,10 @@ class Callcenter:
                     CC_Member_UUID=member.uuid,
                     CC_Member_Session_UUID=leg.uuid,
                 )
-                self.set_status(agent.name, queue.agent_no_answer_status)
+                self.roster.set_status(agent.name, queue.agent_no_answer_status)
         if delay:
             agent.ready_time = now + delay
-        self._tell(
+        self.roster.tell(
             "bridge-agent-fail",
             CC_Queue=queue.name,
             CC_Hangup_Cause=cause,
@@ -529,4 +437,4 @@ class Callcenter:
         )
         if member.state == "Trying" and not member.offers:
             member.state = "Waiting"
-        self.set_state(agent.name, "Waiting")
+        self.roster.set_state(agent.name, "Waiting")

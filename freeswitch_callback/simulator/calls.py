@@ -57,11 +57,12 @@ class Call:
         variables = {"origination_caller_id_number": self.number, "ignore_early_media": "true"}
         if self.name:
             variables["origination_caller_id_name"] = self.name
-        string = DialString(variables, ((Destination(f"sofia/pstn/{destination}@127.0.0.1:5060", {}),),))
+        endpoint = f"sofia/pstn/{destination}@127.0.0.1:5060"
+        string = DialString(variables, ((Destination(endpoint, {}),),))
         simulator, job = self._simulator, self._switch.new_uuid()
         command = (
-            f"originate {{origination_caller_id_number={self.number},origination_caller_id_name='{self.name}',"
-            f"ignore_early_media=true}}sofia/pstn/{destination}@127.0.0.1:5060 &park()"
+            f"originate {{origination_caller_id_number={self.number},"
+            f"origination_caller_id_name='{self.name}',ignore_early_media=true}}{endpoint} &park()"
         )
         seen = simulator.dialler.world_legs if world_legs is None else world_legs
 
@@ -120,6 +121,7 @@ class Call:
     def intercept(self, by: str) -> None:
         """Somebody picks the call up from outside of the queue: `by` is an agent or a phone (`agent1002`)."""
         simulator, job = self._simulator, self._switch.new_uuid()
-        user = simulator.user_of(by) if by in simulator.callcenter.agents else by
-        command = f"originate {{ignore_early_media=true}}sofia/internal/{user}@127.0.0.1:5090 &intercept({self.uuid})"
+        user = simulator.user_of(by) if by in simulator.roster.agents else by
+        endpoint = f"sofia/internal/{user}@127.0.0.1:5090"
+        command = f"originate {{ignore_early_media=true}}{endpoint} &intercept({self.uuid})"
         simulator.commands_run(command, lambda text: simulator.job_done(job, command, text), text=command)

@@ -53,7 +53,7 @@ _MEDIA = "\n".join(
         "sip_local_network_addr": "127.0.0.1",
         "sip_network_ip": "127.0.0.1",
         "sip_via_protocol": "udp",
-        "sip_allow": "INVITE,%20ACK,%20BYE,%20CANCEL,%20OPTIONS,%20MESSAGE,%20INFO,%20UPDATE,%20REFER,%20NOTIFY",
+        "sip_allow": "INVITE,%20ACK,%20BYE,%20CANCEL,%20OPTIONS,%20MESSAGE,%20INFO,%20UPDATE,%20NOTIFY",
         "sip_user_agent": "FreeSWITCH-mod_sofia/1.10.12-release%2Bgit~20240802T210227Z~a88d069d6f~64bit",
         "max_forwards": "70",
         "switch_r_sdp": "v%3D0%0D%0Ao%3DFreeSWITCH%201795355282%201795355283%20IN%20IP4%20127.0.0.1%0D%0A"
@@ -294,7 +294,8 @@ def _profile_lines(prefix: str, leg: Channel, logical: str, *, times: bool) -> s
     lines = [f"{prefix}-Direction: {leg.direction}", f"{prefix}-Logical-Direction: {logical}"]
     lines += [header(f"{prefix}-{name}", value) for name, value in optional if value]
     lines.append(
-        f"{prefix}-Unique-ID: {leg.uuid}\n{prefix}-Source: {who.source}\n{prefix}-Context: {encode(who.context)}\n"
+        f"{prefix}-Unique-ID: {leg.uuid}\n{prefix}-Source: {who.source}\n"
+        f"{prefix}-Context: {encode(who.context)}\n"
         f"{prefix}-Channel-Name: {encode(leg.name)}"
     )
     moments = (

@@ -26,8 +26,8 @@ NO_REPLY = "-ERR no reply\n"
 NO_CHANNEL = "-ERR No such channel!\n"
 LIST_LIMIT = 4095  # `db list` is cut there, in the middle of a key
 USAGE = (
-    "-USAGE: <call url> <exten>|&<application_name>(<app_args>) [<dialplan>] [<context>] [<cid_name>] [<cid_num>] "
-    "[<timeout_sec>]\n"
+    "-USAGE: <call url> <exten>|&<application_name>(<app_args>) "
+    "[<dialplan>] [<context>] [<cid_name>] [<cid_num>] [<timeout_sec>]\n"
 )
 MODULES = {
     "mod_callcenter",
@@ -136,8 +136,8 @@ class Commands:
     def _api_status(self, _arguments: str) -> str:
         up = self._uptime()
         return (
-            f"UP 0 years, {up // 86400} days, {up // 3600 % 24} hours, {up // 60 % 60} minutes, {up % 60} seconds, "
-            "0 milliseconds, 0 microseconds\n"
+            f"UP 0 years, {up // 86400} days, {up // 3600 % 24} hours, {up // 60 % 60} minutes, "
+            f"{up % 60} seconds, 0 milliseconds, 0 microseconds\n"
             "FreeSWITCH (Version 1.10.12-release git a88d069 2024-08-02 21:02:27Z 64bit) is ready\n"
             f"{self._switch.sessions} session(s) since startup\n"
             f"{len(self._switch.channels)} session(s) - peak 4, last 5min 4 \n"
@@ -284,21 +284,23 @@ class Commands:
         center = self._callcenter
         match words:
             case ["agent", "set", key, name, value]:
-                return center.set_agent(key, name, value)
+                return center.roster.set_agent(key, name, value)
             case ["agent", "get", key, name]:
-                return center.get_agent(key, name)
+                return center.roster.get_agent(key, name)
             case ["agent", "add", name, kind]:
-                center.agents.setdefault(name, Agent(name, "", type=kind))
+                center.roster.agents.setdefault(name, Agent(name, "", type=kind))
                 return "+OK\n"
             case ["agent", "del", name]:
-                center.agents.pop(name, None)
+                center.roster.agents.pop(name, None)
                 return "+OK\n"
             case ["tier", "add", queue, agent, *place]:
                 level, position = (int(one) for one in (*place, "1", "1")[:2])
-                center.tiers.append(Tier(queue, agent, level, position))
+                center.roster.tiers.append(Tier(queue, agent, level, position))
                 return "+OK\n"
             case ["tier", "del", queue, agent]:
-                center.tiers = [tier for tier in center.tiers if (tier.queue, tier.agent) != (queue, agent)]
+                center.roster.tiers = [
+                    tier for tier in center.roster.tiers if (tier.queue, tier.agent) != (queue, agent)
+                ]
                 return "+OK\n"
             case ["queue", "load" | "reload" | "unload", _]:
                 return "+OK\n"
@@ -316,14 +318,14 @@ class Commands:
         match words:
             case ["agent", "list", *only]:
                 return AGENT_COLUMNS, [
-                    agent.row() for name, agent in center.agents.items() if not only or name in only
+                    agent.row() for name, agent in center.roster.agents.items() if not only or name in only
                 ]
             case ["tier", "list"]:
-                return TIER_COLUMNS, [tier.row() for tier in center.tiers]
+                return TIER_COLUMNS, [tier.row() for tier in center.roster.tiers]
             case ["queue", "list"]:
                 return QUEUE_COLUMNS, [queue.row() for queue in center.queues.values()]
             case ["queue", "list", "tiers", queue]:
-                return TIER_COLUMNS, [tier.row() for tier in center.tiers if tier.queue == queue]
+                return TIER_COLUMNS, [tier.row() for tier in center.roster.tiers if tier.queue == queue]
             case ["queue", "list", "members", queue]:
                 center.discard()
                 now = self._switch.now()
@@ -331,11 +333,11 @@ class Commands:
                     member.row(now) for member in center.members if member.queue.name == queue
                 ]
             case ["queue", "list", "agents", queue, *filters]:
-                of_queue = {tier.agent for tier in center.tiers if tier.queue == queue}
+                of_queue = {tier.agent for tier in center.roster.tiers if tier.queue == queue}
                 status, state = (*filters, "", "")[:2]
                 return AGENT_COLUMNS, [
                     agent.row()
-                    for name, agent in center.agents.items()
+                    for name, agent in center.roster.agents.items()
                     if name in of_queue and status in ("", agent.status) and state in ("", agent.state)
                 ]
         return None

@@ -319,9 +319,10 @@ class Dial:
             if "ignore_early_media" in caller.variables:
                 given["ignore_early_media"] = caller.variables["ignore_early_media"]
             # Headers meant for the first phone reach the second one too (`reserved_recall_agent_first`).
-            for name, value in caller.variables.items():
-                if name.startswith("sip_h_"):
-                    given[name] = value
+            if caller.variables.get("sip_copy_custom_headers") != "false":
+                for name, value in caller.variables.items():
+                    if name.startswith("sip_h_"):
+                        given[name] = value
         if address.gateway:
             given["sip_gateway_name"] = address.gateway
         for name, value in variables.items():

@@ -55,8 +55,8 @@ class Phones:
 
     def install(self, user: str, party: tuple[str, str], behaviour: Behaviour) -> None:
         """Put a phone at an address; an agent's, or a plain extension's."""
-        known = self._phones.get(user)
-        self._phones[user] = Phone(party, lambda: behaviour, known.rings if known else [])
+        phone = self._phones.setdefault(user, Phone(party, lambda: behaviour))
+        phone.party, phone.behaviour = party, lambda: behaviour
 
     def at(self, user: str) -> Phone:
         """The phone at an address. Whoever is not of the house is an outside number."""

@@ -18,6 +18,7 @@ from freeswitch_callback.simulator.dial import Dialled, Dialler
 from freeswitch_callback.simulator.events import Bus, header
 from freeswitch_callback.simulator.originate import Application, parse_dial_string
 from freeswitch_callback.simulator.phones import Phones, Ring
+from freeswitch_callback.simulator.roster import Roster
 from freeswitch_callback.simulator.server import Server
 from freeswitch_callback.simulator.session import Session, background_job
 from freeswitch_callback.simulator.stories import Answers, Behaviour, ClientRule, Silent
@@ -60,7 +61,8 @@ class Simulator:
         self.dialler.world_legs = world_legs
         self.store = Store()
         self.house = Applications(self.dialler, self.bus, self.store.run)
-        self.callcenter = Callcenter(self.dialler, self.bus, pace=pace, reserve_agents=reserve_agents)
+        self.roster = Roster(self.bus, self.clock.now)
+        self.callcenter = Callcenter(self.dialler, self.roster, pace=pace, reserve_agents=reserve_agents)
         self.house.callcenter = self.callcenter
         self._api = Commands(self.house, self.callcenter, self.store, hostname)
         self.server = Server(self)
@@ -152,25 +154,25 @@ class Simulator:
             max_no_answer=max_no_answer,
             last_status_change=int(self.clock.now()),
         )
-        self.callcenter.agents[name] = agent
+        self.roster.agents[name] = agent
         self.set_behaviour(name, behaviour or Answers(after=0.6))
         return agent
 
     def add_tier(self, queue: str, agent: str, *, level: int = 1, position: int = 1) -> None:
-        self.callcenter.tiers.append(Tier(queue, agent, level, position))
+        self.roster.tiers.append(Tier(queue, agent, level, position))
 
     def agent(self, name: str) -> Agent:
         """The agent's row: `.status`, `.state`, `.wrap_up_time`, …"""
-        return self.callcenter.agents[name]
+        return self.roster.agents[name]
 
     def set_status(self, agent: str, status: str) -> None:
         if status not in STATUSES:
             raise ValueError(f"no such status: {status!r}, only {', '.join(STATUSES)}")
-        self.callcenter.set_status(agent, status)
+        self.roster.set_status(agent, status)
 
     def user_of(self, agent: str) -> str:
         """The user part of the agent's contact, whose phone it is."""
-        contact = parse_dial_string(self.callcenter.agents[agent].contact, lambda _note: None)
+        contact = parse_dial_string(self.roster.agents[agent].contact, lambda _note: None)
         endpoint = contact.groups[0][0].endpoint
         return (
             endpoint.rpartition("/")[2].partition("@")[0]
@@ -439,7 +441,7 @@ class Simulator:
         self.server.cut_all()
         self.phones.hang_up_all()
         self.dialler.live.clear()
-        self.callcenter.reload()
+        self.callcenter.boot()
         self.store.lose_memory()
         self._boot()
         for call in list(self.calls):

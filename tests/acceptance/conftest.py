@@ -52,7 +52,9 @@ class House:
         engine = Engine(
             ledger,
             [address],
-            EngineRules(self.capture, lambda queue: self.gates, lambda queue: rules, poll=0.5),
+            EngineRules(
+                self.capture, lambda queue: self.gates, lambda queue: rules, poll=0.5, second_look=0.5
+            ),
         )
         self._running.append((engine, gevent.spawn(engine.run), ledger))
         self.until(lambda: engine.sites[0].up)
@@ -73,9 +75,12 @@ class House:
 
     def until(self, true: Callable[[], object], timeout: float = 10.0) -> None:
         """Wait for something to become true; looked at whenever the hub had something to do."""
-        with gevent.Timeout(timeout, AssertionError(f"not in {timeout} s; ledger: {self.rows()}")):
-            while not true():
-                gevent.idle()
+        try:
+            with gevent.Timeout(timeout):
+                while not true():
+                    gevent.idle()
+        except gevent.Timeout:
+            pytest.fail(f"not in {timeout:g} s; the ledger: {self.rows()}")
 
     def rows(self) -> list[Any]:
         return list(self.ledger.listing(Filter()))

@@ -58,7 +58,7 @@ def test_a_call_that_ended_meanwhile_is_settled_by_the_marks_it_left(house, sim)
 
 
 def test_stopping_with_an_agent_reserved_and_nothing_sent_gives_the_agent_back(house, sim):
-    """The reservation is made, its reply is outstanding: FreeSWITCH says it only after we were asked to stop."""
+    """The reservation is made, and FreeSWITCH says so only after we were asked to stop."""
     house.missed()
     engine = house.engine()
     sim.hold_replies()
