@@ -285,7 +285,8 @@ def _nodes(tables: Any, environ: Mapping[str, str]) -> tuple[FreeSwitch, ...]:
         if node.password == STOCK_PASSWORD and not _loopback(node.host):
             raise ConfigurationError(
                 f"{where}.password is the one that FreeSWITCH ships with, and {node.host} is not this "
-                "machine: whoever reaches that port owns the switch. Change it in event_socket.conf.xml and here"
+                "machine: whoever reaches that port owns the switch; change it in event_socket.conf.xml, "
+                "and here"
             )
         nodes.append(node)
     return tuple(nodes)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from freeswitch_callback.core.facts import Missed, Reason
+from freeswitch_callback.core.facts import Missed, Opening, Reason
 from freeswitch_callback.core.gates import GateRules, opening
 from freeswitch_callback.errors import CallbackError, CommandFailed, FreeSwitchError, UsageError
 from freeswitch_callback.esl import callcenter
 from freeswitch_callback.esl.client import Connection
-from freeswitch_callback.ledger import Ledger, Recorded
+from freeswitch_callback.ledger import Filter, Ledger, Recorded, Replayed
 
 MANUAL_NODE = "manual"
 """The `node` of what a person has added: such a call came in at no FreeSWITCH."""
@@ -48,6 +48,19 @@ def add(
             f"{phone!r} is not a number that can be called ({plan.blocked}); write it like +12025550100"
         )
     return ledger.record(fact, plan)
+
+
+def replay(ledger: Ledger, chosen: Filter, *, by: str, gates: Callable[[str | None], GateRules]) -> Replayed:
+    """Call back again: attempts anew, due now, a new expiry. What a gate had blocked is asked about anew."""
+
+    def today(row: dict[str, Any]) -> Opening:
+        fact = Missed(
+            **{f.name: row[f.name] for f in fields(Missed) if f.name not in ("reason", "settled")},
+            reason=Reason(row["reason"]),
+        )
+        return opening(fact, gates(fact.queue))
+
+    return ledger.replay(chosen, by=by, expire=gates(None).expire, opening_of=today)
 
 
 def moment(text: str, now: datetime) -> datetime:

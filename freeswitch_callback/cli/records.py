@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import click
@@ -42,8 +43,10 @@ def filters(command: Command) -> Command:
     """The same filters, everywhere."""
     for option in reversed(
         (
-            click.option("--state", type=click.Choice([*State]), help="What the recall is."),
-            click.option("--reason", type=click.Choice([*Reason]), help="Why the call was missed."),
+            click.option("--state", type=click.Choice([str(s) for s in State]), help="What the recall is."),
+            click.option(
+                "--reason", type=click.Choice([str(r) for r in Reason]), help="Why the call was missed."
+            ),
             click.option("--queue", help="The queue, like support@default."),
             click.option("--number", help="The caller's number."),
             click.option(
@@ -163,10 +166,14 @@ def replay(context: Context, ids: tuple[int, ...], everything: bool, dry_run: bo
     with context.ledger() as ledger:
         _exist(ledger, ids)
         if dry_run:
-            click.echo(f"would replay: {ledger.count(chosen)}")
+            click.echo(f"would replay the recalls of missed calls: {ledger.count(chosen)}")
             return
-        expire = context.configuration.recall.expire
-        click.echo(f"replayed: {ledger.replay(chosen, by=context.who, expire=expire)}")
+        replayed = operations.replay(
+            ledger, chosen, by=context.who, gates=partial(gate_rules, context.configuration)
+        )
+    click.echo(f"replayed: {replayed.recalls}")
+    if replayed.blocked:
+        click.echo(f"still may not be called: {replayed.blocked}")
 
 
 @click.command()
@@ -204,9 +211,9 @@ def close(
     with context.ledger() as ledger:
         _exist(ledger, ids)
         if dry_run:
-            click.echo(f"would close: {ledger.count(chosen)}")
+            click.echo(f"would close the recalls of missed calls: {ledger.count(chosen)}")
             return
-        closed = ledger.close_recalls(chosen, by=context.who, closed_as=ClosedAs.CANCELLED, note=note)
+        closed = ledger.close_recalls(chosen, by=context.who, closed_as=ClosedAs.CANCELLED, reason=note)
         click.echo(f"closed: {closed}")
 
 

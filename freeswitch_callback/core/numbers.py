@@ -13,7 +13,7 @@ from functools import lru_cache
 import phonenumbers
 from phonenumbers import PhoneNumberType
 
-_PLAIN = re.compile(r"\+?[0-9][0-9 ().\-/]{0,38}\Z")
+_PLAIN = re.compile(r"\+?\(?[0-9][0-9 ().\-/]{0,38}\Z")
 _WITHHELD = frozenset(
     {"", "_undef_", "anonymous", "restricted", "unknown", "unavailable", "private", "withheld", "0000000000"}
 )

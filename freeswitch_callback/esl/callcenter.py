@@ -224,7 +224,7 @@ def uuid_kill(node: HasApi, uuid: str, cause: str = "NORMAL_CLEARING") -> bool:
 
 
 MARKED: tuple[Literal["answered", "second", "ended"], ...] = ("answered", "second", "ended")
-"""What the legs of a recall leave in FreeSWITCH's database: the first answered, the second did, it is over."""
+"""What the legs of a recall leave in FreeSWITCH's database: the first answered, the second did, all over."""
 
 
 def mark(node: HasApi, call_uuid: str, event: Literal["answered", "second", "ended"]) -> bool:

@@ -213,6 +213,10 @@ class Ledger:
             for batch in self._batches(chosen)
         )
 
+    def purgeable(self, chosen: Filter) -> int:
+        """How many `purge` would delete."""
+        return len(self._database.read(lambda t: views.closed_ids(t, chosen)))
+
     def purge(self, chosen: Filter, by: str) -> int:
         """Deletes missed calls whose recall is closed, with all that belongs to them; how many."""
         ids = self._database.read(lambda t: views.closed_ids(t, chosen))

@@ -56,6 +56,15 @@ class Applications:
             ("bridge", f"sofia/internal/{number}@127.0.0.1:5090"),
         ]
 
+    def send_to(self, leg: Channel, number: str) -> None:
+        """Let a leg go on at an extension (`transfer`)."""
+        who = leg.profile
+        who.rdnis, who.destination = who.destination, number
+        moment, unique = int(self.switch.now()), self.switch.new_uuid()
+        who.transfer_source = f"{moment}:{unique}:bl_xfer:{number}/{who.context}/XML"
+        leg.variables["transfer_source"] = who.transfer_source
+        Execution(self, leg, self.of_extension(number), Origin("dialplan")).next()
+
     def run(
         self,
         leg: Channel,
@@ -134,7 +143,7 @@ class Execution:
         self.next()
 
     def _app_sleep(self, data: str) -> None:
-        self.house.switch.after(float(data or 0) / 1000, self.next)
+        self.house.switch.after((float(data) if data.isdigit() else 0.0) / 1000, self.next)
 
     def _app_park(self, _data: str) -> None:
         """Stays until somebody takes the leg away or hangs it up."""
@@ -148,15 +157,8 @@ class Execution:
         self.house.switch.hang_up(self.leg, data or "NORMAL_CLEARING")
 
     def _app_transfer(self, data: str) -> None:
-        who = self.leg.profile
-        destination = data.split(" ")[0]
-        who.rdnis, who.destination = who.destination, destination
-        who.transfer_source = (
-            f"{int(self.house.switch.now())}:{self.house.switch.new_uuid()}:bl_xfer:{data.replace(' ', '/')}"
-        )
-        self.leg.variables["transfer_source"] = who.transfer_source
-        self.steps = self.house.of_extension(destination)
-        self.next()
+        self.broken = True
+        self.house.send_to(self.leg, data.split(" ")[0])
 
     def _app_event(self, data: str) -> None:
         arguments = dict(part.partition("=")[::2] for part in data.split(","))

@@ -30,6 +30,8 @@ class Callcenter:
         self.reserve_agents = reserve_agents
         self.queues: dict[str, Queue] = {}
         self.members: list[Member] = []
+        self.hesitates = 0.01  # between choosing an agent and setting Receiving, without `reserve_agents`
+        self._chosen: set[str] = set()
         self._looking = False
         roster.changed = self._look_soon
 
@@ -54,6 +56,7 @@ class Callcenter:
     def boot(self) -> None:
         """FreeSWITCH starts (again)."""
         self.reload()
+        self._chosen.clear()
         self._looking = False
 
     # Members
@@ -217,7 +220,9 @@ class Callcenter:
         found = [
             (agent, tier)
             for agent, tier in found
-            if agent.free(now) and not (queue.skip_agents_with_external_calls and agent.external_calls_count)
+            if agent.free(now)
+            and agent.name not in self._chosen
+            and not (queue.skip_agents_with_external_calls and agent.external_calls_count)
         ]
         if queue.strategy == "longest-idle-agent":
             return sorted(found, key=lambda one: (one[1].level, one[0].last_bridge_end, one[1].position))
@@ -238,7 +243,8 @@ class Callcenter:
                 self._receive(member, agent, tier)
             else:
                 # The row was read as Waiting; it is set a moment later, whatever happened in between.
-                self._switch.after(0, partial(self._receive, member, agent, tier))
+                self._chosen.add(agent.name)
+                self._switch.after(self.hesitates, partial(self._receive, member, agent, tier))
             member.state = "Trying"
             member.queue.last_offered = agent.name
             if not everybody:
@@ -246,6 +252,7 @@ class Callcenter:
 
     def _receive(self, member: Member, agent: Agent, tier: Tier) -> None:
         leg = member.leg
+        self._chosen.discard(agent.name)
         if leg is None or not leg.up or member.state not in ("Waiting", "Trying"):
             if self.reserve_agents:
                 self.roster.set_state(agent.name, "Waiting")
@@ -269,7 +276,7 @@ class Callcenter:
         offer.dial = self._dialler.dial(
             contact,
             origin=Origin("queue"),
-            on_success=lambda answered: self._answered(member, offer, answered),
+            on_success=lambda answered: self._answered(member, offer, leg, answered),
             on_failure=lambda cause: self._failed(member, offer, leg, cause),
         )
 
@@ -292,12 +299,14 @@ class Callcenter:
                 variables[name.removeprefix("nolocal:")] = leg.variables[name]
         return variables
 
-    def _answered(self, member: Member, offer: Offer, answered: Channel) -> None:
-        leg, agent, queue = member.leg, offer.agent, member.queue
-        if leg is None or not leg.up:
+    def _answered(self, member: Member, offer: Offer, leg: Channel, answered: Channel) -> None:
+        if not leg.up:  # the caller hung up in the same moment
+            offer.withdrawn = "ORIGINATOR_CANCEL"
+            failed = partial(self._failed, member, offer, leg, "ORIGINATOR_CANCEL")
+            answered.on_complete = self._then(answered.on_complete, failed)
             self._switch.hang_up(answered, "ORIGINATOR_CANCEL")
             return
-        now = self._now()
+        agent, queue, now = offer.agent, member.queue, self._now()
         offer.answered, offer.leg = self._switch.now(), answered
         for other in [other for other in member.offers if other is not offer]:
             other.withdrawn = "LOSE_RACE"
@@ -327,7 +336,7 @@ class Callcenter:
         self.roster.set_state(agent.name, "In a queue call")
 
     def _then_alone(self, answered: Channel) -> Callable[[], None]:
-        """After its conversation an agent's leg is a call of its own again, at its CHANNEL_HANGUP_COMPLETE."""
+        """After its talk an agent's leg is again a call of its own, at its CHANNEL_HANGUP_COMPLETE."""
         leave = answered.on_hangup
 
         def alone() -> None:

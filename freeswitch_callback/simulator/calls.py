@@ -118,6 +118,10 @@ class Call:
         if leg is not None:
             leg.on_key(key)
 
+    def transfer(self, to: str) -> None:
+        """Somebody transfers the call to another extension, out of a queue or out of a talk."""
+        self._simulator.api(f"uuid_transfer {self.uuid} {to}")
+
     def intercept(self, by: str) -> None:
         """Somebody picks the call up from outside of the queue: `by` is an agent or a phone (`agent1002`)."""
         simulator, job = self._simulator, self._switch.new_uuid()

@@ -75,6 +75,11 @@ class Store:
             self.run(where, argument)
 
 
+def number(text: str) -> int:
+    """As C's `atoi`: what is no number is 0."""
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
 class Commands:
     """Runs `api` commands. Replies may come later; nothing blocks."""
 
@@ -96,7 +101,7 @@ class Commands:
         if name == "originate":
             self._originate(arguments, reply, Origin("command", text or command, job))
         elif name == "msleep":
-            self._switch.after(int(arguments or 0) / 1000, lambda: reply(""))
+            self._switch.after(number(arguments) / 1000, lambda: reply(""))
         else:
             run = getattr(self, f"_api_{name}", None)
             if run is None:
@@ -222,6 +227,15 @@ class Commands:
         self._switch.bridge(legs[0], legs[1], state=("CS_SOFT_EXECUTE", 3))
         return f"+OK {legs[1].uuid}\n"
 
+    def _api_uuid_transfer(self, arguments: str) -> str:
+        uuid, _, target = arguments.partition(" ")
+        leg = self._switch.channels.get(uuid)
+        if leg is None or not target:
+            return NO_CHANNEL if target else "-USAGE: <uuid> <dest-exten> [<dialplan>] [<context>]\n"
+        self._switch.take_away(leg)
+        self._house.send_to(leg, target.split(" ")[0])
+        return "+OK\n"
+
     def _api_hupall(self, arguments: str) -> str:
         for leg in list(self._switch.channels.values()):
             self._switch.hang_up(leg, arguments or "MANAGER_REQUEST")
@@ -241,6 +255,10 @@ class Commands:
                 sum(1 for leg in legs if leg.bridge is not None) // 2 if "calls" in arguments else len(legs)
             )
             return f"\n{number} total.\n"
+        if arguments == "channels" and legs:
+            rows = [self._channel_row(leg) for leg in legs]
+            table = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+            return "".join(f"{line}\n" for line in table) + f"\n{len(legs)} total.\n"
         return "\n0 total.\n"
 
     def _channel_row(self, leg: Channel) -> dict[str, str]:
@@ -294,7 +312,7 @@ class Commands:
                 center.roster.agents.pop(name, None)
                 return "+OK\n"
             case ["tier", "add", queue, agent, *place]:
-                level, position = (int(one) for one in (*place, "1", "1")[:2])
+                level, position = (number(one) for one in (*place, "1", "1")[:2])
                 center.roster.tiers.append(Tier(queue, agent, level, position))
                 return "+OK\n"
             case ["tier", "del", queue, agent]:

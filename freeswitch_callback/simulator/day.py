@@ -1,5 +1,7 @@
-"""A busy time in a contact centre, for the demo and for load: people call, wait, give up; agents work, decline,
-go on break; clients who are called back answer, are busy, or let it ring."""
+"""A busy time in a contact centre, for the demo and for load.
+
+People call, wait, give up; agents work, decline, go on break; clients who are called back answer, are busy,
+or let it ring."""
 
 from __future__ import annotations
 

@@ -90,13 +90,15 @@ class Dialler:
             gateway, _, user = target.partition("/")
             if gateway not in self.gateways:
                 return "INVALID_GATEWAY"
-            return _Address(user, "external", "127.0.0.1", WORLD_PORT, self.phones.at(user), gateway)
+            phone = self.phones.at(user)
+            return self._registered(_Address(user, "external", "127.0.0.1", WORLD_PORT, phone, gateway))
         if profile not in self.profiles:
             return "INVALID_PROFILE"
         user, _, place = target.partition("@")
         host, _, port = place.partition(":")
-        phone = None if profile == "pstn" and port in ("", INSIDE_PORT) else self.phones.at(user)
-        return self._registered(_Address(user, profile, host or "127.0.0.1", port, phone))
+        inside = profile == "pstn" and port in ("", INSIDE_PORT)
+        address = _Address(user, profile, host or "127.0.0.1", port, None if inside else self.phones.at(user))
+        return self._registered(address)
 
     def _registered(self, address: _Address) -> _Address | str:
         if address.phone is not None:

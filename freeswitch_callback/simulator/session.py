@@ -137,6 +137,7 @@ class Session:
         self._authenticated = True
         self._simulator.bus.listeners.append(self)
         self._reply("+OK accepted")
+        self._simulator.changed()
 
     def _do_exit(self, _arguments: str, _headers: dict[str, str], _frame: str) -> None:
         self._reply("+OK bye")
@@ -155,6 +156,7 @@ class Session:
         """The client is gone: no more events; what it had already sent still runs."""
         if self in self._simulator.bus.listeners:
             self._simulator.bus.listeners.remove(self)
+            self._simulator.changed()
         self.gone = True
 
     def _do_event(self, arguments: str, _headers: dict[str, str], _frame: str) -> None:

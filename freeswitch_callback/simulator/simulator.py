@@ -25,8 +25,6 @@ from freeswitch_callback.simulator.stories import Answers, Behaviour, ClientRule
 from freeswitch_callback.simulator.switch import Switch
 from freeswitch_callback.simulator.tables import STATUSES, Agent, Queue, Tier
 
-HEARTBEAT = 20.0
-
 
 class Simulator:
     """One FreeSWITCH node.
@@ -47,10 +45,12 @@ class Simulator:
         pace: float = 0.1,
         reserve_agents: bool = True,
         world_legs: bool = True,
+        heartbeat: float = 20.0,
     ) -> None:
         self.clock = clock or RealClock()
         self.random = Random(seed)
         self.password = password
+        self.heartbeat = heartbeat
         self.bus = Bus(self.clock.now, hostname)
         self.switch = Switch(self.clock, self.bus, self.random, tick)
         self.phones = Phones(self.switch, self.random)
@@ -74,7 +74,7 @@ class Simulator:
         self._host = "127.0.0.1"
         self._sessions: list[Session] = []
         self._waiting: list[Event] = []
-        self.bus.changed = self._changed
+        self.bus.changed = self.changed
         self.switch.run_hook = self.store.run_hook
         self.switch.talked = self._talked
         self._boot()
@@ -85,6 +85,10 @@ class Simulator:
     def gateways(self) -> set[str]:
         """The gateways that are defined; any other is INVALID_GATEWAY."""
         return self.dialler.gateways
+
+    @gateways.setter
+    def gateways(self, names: set[str]) -> None:
+        self.dialler.gateways = set(names)
 
     def add_queue(
         self,
@@ -295,7 +299,7 @@ class Simulator:
 
     def _note(self, what: str) -> None:
         self.executed.append(what)
-        self._changed()
+        self.changed()
 
     def _talked(self, bridge: Bridge, ended: float) -> None:
         parties = dict([bridge.a.party, bridge.b.party])
@@ -303,7 +307,8 @@ class Simulator:
         started = bridge.talked_from
         self.talks.append(Talk(parties.get("number", ""), agent, ended - started, started, ended))
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Something is different: whoever waits in `wait_for` looks again."""
         for waiting in self._waiting:
             waiting.set()
 
@@ -339,6 +344,7 @@ class Simulator:
         """Shut down: for the clients an end of file and nothing else (`shutdown`)."""
         self.server.stop_listening()
         self.server.cut_all()
+        self.server.voice.set()
         self.clock.stop()
 
     def attach(self, write: Callable[[bytes], None], close: Callable[[], None] = lambda: None) -> Session:
@@ -347,9 +353,14 @@ class Simulator:
         self._sessions.append(session)
         return session
 
+    @property
+    def clients(self) -> int:
+        """How many are connected and logged in."""
+        return len(self.bus.listeners)
+
     def heard(self, frame: str) -> None:
         self.commands.append((self.clock.now(), frame))
-        self._changed()
+        self.changed()
 
     def new_uuid(self) -> str:
         return self.switch.new_uuid()
@@ -358,7 +369,7 @@ class Simulator:
         self, command: str, reply: Callable[[str], None], *, text: str = "", job: str = ""
     ) -> None:
         self._api.run(command, reply, text=text, job=job)
-        self._changed()
+        self.changed()
 
     def api(self, command: str) -> str:
         """Run a command as if at FreeSWITCH's own console; only for those that answer at once."""
@@ -386,7 +397,7 @@ class Simulator:
     def _boot(self) -> None:
         self.switch.boot()
         self._api.boot()
-        self.switch.after(HEARTBEAT, self._heartbeat)
+        self.switch.after(self.heartbeat, self._heartbeat)
 
     def _heartbeat(self) -> None:
         self.bus.fire(
@@ -400,7 +411,7 @@ class Simulator:
             ],
             source="switch_core.c",
         )
-        self.switch.after(HEARTBEAT, self._heartbeat)
+        self.switch.after(self.heartbeat, self._heartbeat)
 
     def cut_connections(self) -> None:
         """End of file for every client; FreeSWITCH itself lives on."""
@@ -439,6 +450,8 @@ class Simulator:
         self._sessions.clear()
         self.bus.listeners.clear()
         self.server.cut_all()
+        self.server.voice.set()
+        self.holding_replies = False
         self.phones.hang_up_all()
         self.dialler.live.clear()
         self.callcenter.boot()
@@ -446,7 +459,7 @@ class Simulator:
         self._boot()
         for call in list(self.calls):
             call.lost()
-        self._changed()
+        self.changed()
 
     def restart(self) -> None:
         """Start again after a crash; one that is up crashes first. Another Core-UUID, the same port."""

@@ -17,6 +17,10 @@ from urllib.parse import unquote
 
 import pytest
 
+from freeswitch_callback.core.capture import Capture, CaptureRules, Direct
+from freeswitch_callback.core.facts import Missed
+from freeswitch_callback.esl.frames import Event as EslEvent
+from freeswitch_callback.esl.frames import Framer
 from freeswitch_callback.simulator import Answers, ManualClock, Simulator
 from freeswitch_callback.simulator.stories import usual_client
 
@@ -85,8 +89,8 @@ Event = dict[str, str]
 class Stage:
     """A laboratory like the one of the recordings, with a client connected to it; time is moved by hand."""
 
-    def __init__(self) -> None:
-        self.clock = ManualClock()
+    def __init__(self, now: float) -> None:
+        self.clock = ManualClock(now)
         self.simulator = sim = Simulator(clock=self.clock, password="lab-secret", hostname="vm")
         sim.add_queue(
             "support@default",
@@ -306,9 +310,18 @@ def frames_of(name: str) -> list[tuple[float, str, str]]:
     return [(frame["t"], frame["dir"], frame["data"]) for frame in map(json.loads, lines)]
 
 
+def begin_of(name: str) -> float:
+    """When a recording was made: its seconds then begin where those of the recording did."""
+    for at, _, text in frames_of(name):
+        stamp = re.search(r"Event-Date-Timestamp: (\d+)", text)
+        if stamp:
+            return int(stamp[1]) / 1_000_000 - at
+    return 1_795_378_680.0
+
+
 def play(name: str) -> list[str]:
     """The frames that the simulator sends when it plays the story of a recording."""
-    stage = Stage()
+    stage = Stage(begin_of(name))
     for story in STORIES[name]:
         story(stage)
     recorded = frames_of(name)
@@ -430,6 +443,29 @@ def test_the_same_story_gives_the_same_events(name: str) -> None:
 def test_the_same_commands_get_the_same_replies(name: str) -> None:
     recorded = replies_of([text for _, direction, text in frames_of(name) if direction == "recv"])
     assert replies_of(play(name)) == recorded
+
+
+def missed_calls(frames: list[str]) -> list[tuple[object, ...]]:
+    """What the engine would write down, uuids and moments left out."""
+    rules = CaptureRules(direct=(Direct("default", re.compile(r"^[a-z]+700\d$"), "support@default"),))
+    capture, framer, rows = Capture("fs1", rules), Framer(), {}
+    framer.feed("".join(frames).encode("utf-8", "surrogateescape"))
+    for frame in framer.frames():
+        for fact in capture.feed(EslEvent(frame.body)) if frame.content_type == "text/event-plain" else ():
+            if isinstance(fact, Missed):
+                rows[fact.call_uuid] = fact
+            else:
+                rows.pop(fact.call_uuid, None)
+    return [
+        (row.phone, row.calledid, row.timewait, row.reason, row.operator, row.hangup_cause, row.queue)
+        for row in rows.values()
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(STORIES))
+def test_the_engine_writes_down_the_same_missed_calls(name: str) -> None:
+    recorded = missed_calls([text for _, direction, text in frames_of(name) if direction == "recv"])
+    assert missed_calls(play(name)) == recorded
 
 
 def test_every_recording_is_a_story() -> None:

@@ -133,6 +133,28 @@ def test_connections_say_who_they_are_and_speak_utf8_in_utc(database: Database):
     assert sql(database, "SHOW statement_timeout") == "10s"
 
 
+def test_who_migrates_waits_for_another_process_that_does(
+    database: Database, ledger: Ledger, postgres_server: Postgres
+):
+    locked, done = Event(), Event()
+
+    def hold(t):
+        t.database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (postgresql.MIGRATION_LOCK,))
+        locked.set()
+        done.wait(30)
+
+    holder = gevent.spawn(database.write, hold)
+    assert locked.wait(10)
+    migration = gevent.spawn(ledger.migrate)
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with gevent.Timeout(10):
+        while postgres_server.run(waits) != [(1,)]:
+            assert not migration.ready()
+    done.set()
+    assert migration.get(timeout=10) == []
+    holder.join(10)
+
+
 def test_no_more_connections_than_the_pool_has(url: str, name: str, postgres_server: Postgres):
     with closing(Ledger(url, pool=2)) as ledger:
         greenlets = [gevent.spawn(waiting, ledger, f"+{number}") for number in range(20)]

@@ -203,9 +203,11 @@ def test_an_unknown_outcome_is_parked_and_not_offered_again(ledger: Ledger):
     assert numbers(ledger) == []
 
 
-def test_an_overtaken_claim_changes_nothing(ledger: Ledger, other_ledger: Ledger):
+@pytest.mark.parametrize("successor", ["engine-2", "engine-1"])
+def test_an_overtaken_claim_changes_nothing(ledger: Ledger, other_ledger: Ledger, successor: str):
+    """Also when it was the next run of the same engine that took over."""
     old = dialling(ledger, lease=-1.0)
-    new = other_ledger.adopt(old, "engine-2", 30.0)
+    new = other_ledger.adopt(old, successor, 30.0)
     assert new is not None
     before = ledger.show(1)
     assert not ledger.dialling(old)
