@@ -5,7 +5,6 @@ from gevent import monkey
 monkey.patch_all()
 
 import os  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
 
 import pytest  # noqa: E402
 
@@ -23,8 +22,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_secrets_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_secrets_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("FREESWITCH_CALLBACK_"):
             monkeypatch.delenv(name)
-    yield

@@ -20,7 +20,7 @@ SUPPORT, SALES = "support@default", "sales@default"
 
 
 def agent(name, *queues, **changes):
-    tiers = {queue: (1, 1) for queue in queues or (SUPPORT,)}
+    tiers = dict.fromkeys(queues or (SUPPORT,), (1, 1))
     return replace(Operator(name, "Available", "Waiting", f"user/{name}", tiers), **changes)
 
 
