@@ -244,7 +244,7 @@ def simulate(
     deadline = time.monotonic() + seconds if seconds else float("inf")
     shown = 0
     with _until_stopped() as stopped:
-        day = busy(simulator, seed, float(seconds or 86400), agents, callers_per_minute=callers)
+        day = busy(simulator, seed, float(seconds or "inf"), agents, callers_per_minute=callers)
         while time.monotonic() < deadline and not stopped.wait(
             min(1.0, max(0.0, deadline - time.monotonic()))
         ):

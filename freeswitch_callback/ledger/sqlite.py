@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,8 @@ from freeswitch_callback.ledger.database import Result, Transaction, Work
 
 BUSY_TIMEOUT = 10.0
 """Seconds for which a writer waits for another process's lock."""
+
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +106,26 @@ class _Line:
 
     def _prepare(self, database: peewee.SqliteDatabase, create: bool) -> None:
         """Looks whose file it is before the first byte of it is changed."""
-        if migrations.examine(database, self.name) == 0 and not create:
+        # In one view: somebody may be migrating it right now.
+        database.execute_sql("BEGIN")
+        version = migrations.examine(database, self.name)
+        database.execute_sql("COMMIT")
+        if version == 0 and not create:
             migrations.check(0, self.name)
-        if database.execute_sql("PRAGMA journal_mode").fetchone()[0] != "wal":
-            database.execute_sql("PRAGMA journal_mode = WAL")
+        self._into_wal(database)
         for pragma, value in self.pragmas.items():
             database.execute_sql(f"PRAGMA {pragma} = {value}")
+
+    def _into_wal(self, database: peewee.SqliteDatabase) -> None:
+        """A new file's first users may all do this at once; SQLite tells them so instead of waiting."""
+        deadline = time.monotonic() + self.timeout
+        while database.execute_sql("PRAGMA journal_mode").fetchone()[0] != "wal":
+            try:
+                database.execute_sql("PRAGMA journal_mode = WAL")
+            except peewee.OperationalError as error:
+                if _code(error) not in _LOCKED or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
     def _disconnect(self) -> None:
         if self.database is not None:
@@ -116,12 +133,12 @@ class _Line:
             self.database = None
 
     def _explained(self, error: peewee.PeeweeException) -> Exception:
-        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF  # the primary code
+        code = _code(error)
         if code == sqlite3.SQLITE_NOTADB:
             return NotOurDatabase(f"{self.name} is not an SQLite file; nothing was changed")
         if code == sqlite3.SQLITE_CORRUPT:
             return DatabaseUnreachable(f"{self.name} is damaged ({error}): restore a backup")
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if code in _LOCKED:
             return DatabaseUnreachable(
                 f"{self.name} was locked by another process for more than {self.timeout:.0f} s: "
                 f"`fuser {self.path}` tells by which"
@@ -146,6 +163,11 @@ class _Line:
         if self.path.exists() and not os.access(self.path, os.R_OK | os.W_OK):
             return ": the file is not readable and writable for this user"
         return ""
+
+
+def _code(error: peewee.PeeweeException) -> int:
+    """SQLite's primary result code, 0 for none; peewee keeps sqlite3's exception as `orig`."""
+    return int(getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)) & 0xFF
 
 
 class Sqlite:

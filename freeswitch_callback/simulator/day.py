@@ -64,7 +64,6 @@ def busy(
     same seed gives the same callers at the same moments. In the last third fewer people call, so that the
     recalls find free agents.
     """
-    random = Random(seed)
     day = Day()
     if queue not in sim.callcenter.queues:
         sim.add_queue(queue, extension=extension, max_wait_time=int(patience * 3), exit_keys="9")
@@ -72,61 +71,59 @@ def busy(
         name = f"{1000 + position}@{queue.partition('@')[2] or 'default'}"
         sim.add_agent(name, wrap_up_time=1, reject_delay_time=2, busy_delay_time=2)
         sim.add_tier(queue, name, position=position)
-        _work(sim, name, random, duration, talk)
+        _work(sim, name, Random(f"{seed} {name}"), duration, talk)
     sim.default_client(_client_rule(talk))
-    moment = 0.0
-    while moment < duration:
+    random = Random(f"{seed} callers")
+
+    def next_caller(moment: float) -> None:
+        """Each caller brings the next: a day without an end costs no more than what has come of it."""
         pace = callers_per_minute if moment < duration * 2 / 3 else callers_per_minute / 4
-        moment += random.expovariate(pace / 60)
-        if moment < duration:
-            _arrive(sim, day, random, moment, patience, talk, extension)
+        wait = random.expovariate(pace / 60)
+        if moment + wait < duration:
+            sim.switch.after(wait, partial(arrive, moment + wait))
+
+    def arrive(moment: float) -> None:
+        _arrive(sim, day, random, patience, talk, extension)
+        next_caller(moment)
+
+    next_caller(0.0)
     return day
 
 
 def _arrive(
-    sim: Simulator,
-    day: Day,
-    random: Random,
-    moment: float,
-    patience: float,
-    talk: tuple[float, float],
-    extension: str,
+    sim: Simulator, day: Day, random: Random, patience: float, talk: tuple[float, float], extension: str
 ) -> None:
     number = f"+1202555{random.randrange(10_000):04}"
     waits = max(0.5, random.expovariate(1 / patience))
     talks = random.uniform(*talk)
     asks = random.random() < 0.05
-
-    def call() -> None:
-        day.calls.append(
-            sim.call(
-                number,
-                to=extension,
-                name=f"Caller {number[-4:]}",
-                gives_up_after=waits,
-                presses_key=(waits / 2, "9") if asks else None,
-                hangs_up_after_talk=talks,
-            )
-        )
-
-    sim.switch.after(moment, call)
+    call = sim.call(
+        number,
+        to=extension,
+        name=f"Caller {number[-4:]}",
+        gives_up_after=waits,
+        presses_key=(waits / 2, "9") if asks else None,
+        hangs_up_after_talk=talks,
+    )
+    day.calls.append(call)
 
 
 def _work(sim: Simulator, name: str, random: Random, duration: float, talk: tuple[float, float]) -> None:
-    """An agent's day: usually answers, sometimes declines or does not hear the phone, takes a break."""
-    moment = 0.0
-    while moment < duration:
-        chance = random.random()
+    """An agent's day: usually answers, sometimes declines, now and then takes a break."""
+
+    def go_on(moment: float) -> None:
         behaviour: Behaviour = Answers(after=random.uniform(0.5, 2.0), talks=talk[1] * 3)
-        if chance < 0.08:
+        if random.random() < 0.08:
             behaviour = Declines(after=random.uniform(0.5, 1.5))
-        sim.switch.after(moment, partial(sim.set_behaviour, name, behaviour))
-        moment += random.uniform(5.0, 15.0)
-    if duration > 20:
-        leaves = random.uniform(duration * 0.2, duration * 0.6)
-        back = leaves + random.uniform(3.0, 8.0)
-        sim.switch.after(leaves, lambda: sim.set_status(name, "On Break"))
-        sim.switch.after(back, lambda: sim.set_status(name, "Available"))
+        sim.set_behaviour(name, behaviour)
+        if random.random() < 0.06:
+            sim.set_status(name, "On Break")
+            sim.switch.after(random.uniform(3.0, 8.0), lambda: sim.set_status(name, "Available"))
+        wait = random.uniform(9.0, 15.0)
+        if moment + wait < duration:
+            sim.switch.after(wait, lambda: go_on(moment + wait))
+
+    go_on(0.0)
 
 
 def _client_rule(talk: tuple[float, float]) -> ClientRule:

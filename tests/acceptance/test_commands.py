@@ -367,12 +367,12 @@ def test_simulate_and_run_in_two_terminals_record_and_recall(tmp_path, capsys):
         'recall.caller_id_number = "+12025559999"\n'
         'capture.min_wait = "0s"\n'
     )
-    run = subprocess.Popen([*program, "--config", str(path), "run"], stderr=subprocess.PIPE, env=environ)
+    with (tmp_path / "run.log").open("wb") as log:
+        run = subprocess.Popen([*program, "--config", str(path), "run"], stderr=log, env=environ)
     shell = Shell(path, capsys)
     try:
         with gevent.Timeout(50), closing(Ledger(f"sqlite://{tmp_path}/callback.db")) as ledger:
-            while b"node.up" not in run.stderr.readline():
-                pass
+            ledger.migrate()
             while not ledger.summary().by_outcome:
                 gevent.idle()
         rows = shell.json("list")

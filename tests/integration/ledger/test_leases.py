@@ -55,6 +55,12 @@ def test_a_claim_whose_lease_runs_is_only_adopted_by_its_own_engines_next_run(le
     assert again.fence == taken.fence + 1
 
 
+def test_a_claim_is_adopted_once_also_by_two_runs_of_one_engine(ledger: Ledger, other_ledger: Ledger):
+    taken = dialling(ledger)
+    assert ledger.adopt(taken, "engine-1", 30.0)
+    assert other_ledger.adopt(taken, "engine-1", 30.0) is None
+
+
 def test_what_is_over_cannot_be_adopted(ledger: Ledger):
     assert ledger.adopt(parked(ledger), "engine-1", 30.0) is None
 
