@@ -5,8 +5,10 @@ from gevent import monkey
 monkey.patch_all()
 
 import os  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
 
 import pytest  # noqa: E402
+import structlog  # noqa: E402
 
 from tests.postgres import ledger_url, postgres_server  # noqa: E402, F401
 
@@ -19,6 +21,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if any("FreeSWITCH" not in str(report.longrepr) for report in skipped):
         reporter.write_line("a test was skipped", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def _log_as_if_nothing_had_been_configured() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)

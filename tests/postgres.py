@@ -30,7 +30,6 @@ class Postgres:
         self.folder = self.server.get_postmaster_info().socket_dir
         # The tests' data may die with the machine.
         self.run("ALTER SYSTEM SET fsync = off")
-        self.run("ALTER SYSTEM SET max_connections = 200")
         self.run("SELECT pg_reload_conf()")
         self.create(TEMPLATE, template="template0")
         with closing(Ledger(self.url(TEMPLATE))) as ledger:

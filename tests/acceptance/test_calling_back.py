@@ -81,7 +81,7 @@ def test_a_client_who_is_not_reached_is_tried_again_or_not(house, sim, mode, beh
     row = house.row(state=state)
     assert row["attempts"] == 1
     house.until(lambda: house.state() == "Waiting")
-    assert house.ledger.reservations() == []
+    house.until(lambda: house.ledger.reservations() == [])
     assert len(sim.dialled) == 1
 
 
