@@ -5,6 +5,7 @@
     ├── ConfigurationError         3  the configuration file, with the key and what to write instead
     ├── FreeSwitchError            4
     │   ├── FreeSwitchUnreachable     no connection, or it went away, or it did not answer in time
+    │   │   └── NotSent               … and the command surely never reached it
     │   ├── FreeSwitchRefused         wrong password, or refused by its ACL
     │   ├── ProtocolError             what came over the socket is not the Event Socket protocol
     │   └── CommandFailed             FreeSWITCH answered -ERR
@@ -40,6 +41,10 @@ class FreeSwitchError(CallbackError):
 
 
 class FreeSwitchUnreachable(FreeSwitchError):
+    pass
+
+
+class NotSent(FreeSwitchUnreachable):
     pass
 
 

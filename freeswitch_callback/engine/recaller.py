@@ -22,11 +22,17 @@ from gevent.pool import Pool
 from freeswitch_callback.core import dispatch
 from freeswitch_callback.core.attempt import FAULTS, Progress, advance, outcome
 from freeswitch_callback.core.dispatch import Assignment, Fairness, Operator, QueueRules
-from freeswitch_callback.core.facts import Claim, Due, Event, Mode, Settlement
+from freeswitch_callback.core.facts import Claim, Due, Event, Mode, Outcome, Settlement
 from freeswitch_callback.core.schedule import RetryRules, agent_rest, agent_was_away, settle
 from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.engine.switchboard import Switchboard
-from freeswitch_callback.errors import CommandFailed, DatabaseUnreachable, FreeSwitchError, UnsafeValue
+from freeswitch_callback.errors import (
+    CommandFailed,
+    DatabaseUnreachable,
+    FreeSwitchError,
+    NotSent,
+    UnsafeValue,
+)
 from freeswitch_callback.esl import callcenter, commands
 from freeswitch_callback.esl.node import Node
 from freeswitch_callback.ledger import Ledger
@@ -225,6 +231,9 @@ class Recaller:
         except CommandFailed as error:
             ended = Progress(claim.mode, claim.call_uuid, claim.job_uuid, ended=time.time(), cause=str(error))
             attempt.progress = ended
+        except NotSent as error:
+            note = f"never sent: {error}"
+            attempt.verdict = Settlement(Outcome.FAILED, retry_in=0.0, counted=False, note=note)
         except FreeSwitchError as error:
             # It may have been sent. The attempt stays open; whoever is connected next finds out.
             log.warning("originate_unanswered", recall=recall.id, error=str(error))

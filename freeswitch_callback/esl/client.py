@@ -34,6 +34,7 @@ from freeswitch_callback.errors import (
     FreeSwitchError,
     FreeSwitchRefused,
     FreeSwitchUnreachable,
+    NotSent,
     ProtocolError,
 )
 from freeswitch_callback.esl import commands
@@ -301,7 +302,7 @@ class Connection(InboundESL):
         """
         ready = command if isinstance(command, Command) else commands.command(command)
         if self.lost is not None or not self.connected:
-            raise FreeSwitchUnreachable(f"{ready.label!r} was not sent: {self._lost_again()}")
+            raise NotSent(f"{ready.label!r} was not sent: {self._lost_again()}")
         waiting = _Waiting(ready)
         try:
             with self._sending:
@@ -316,7 +317,7 @@ class Connection(InboundESL):
 
     def _transmit(self, waiting: _Waiting) -> None:
         if self.lost is not None:  # while we waited for our turn
-            raise FreeSwitchUnreachable(f"{waiting.command.label!r} was not sent: {self.lost}")
+            raise NotSent(f"{waiting.command.label!r} was not sent: {self.lost}")
         self._commands_sent.append(waiting)
         late = FreeSwitchUnreachable(f"{self._where} took no command for {self.reply_timeout:g} s")
         try:

@@ -19,7 +19,7 @@ import structlog
 from gevent.event import Event as Flag
 from gevent.lock import RLock
 
-from freeswitch_callback.errors import FreeSwitchError, FreeSwitchUnreachable
+from freeswitch_callback.errors import FreeSwitchError, FreeSwitchUnreachable, NotSent
 from freeswitch_callback.esl import commands
 from freeswitch_callback.esl.client import HANDLER_ERRORS, AnyEvent, Connection
 from freeswitch_callback.esl.commands import Originate, succeeded
@@ -113,7 +113,7 @@ class Node:
     def _connection(self, text: str) -> Connection:
         if self._commands is None or not self.up.is_set():
             what = text.strip()[:80]
-            raise FreeSwitchUnreachable(f"{what!r} was not sent: {self.name} is away ({self._why_down})")
+            raise NotSent(f"{what!r} was not sent: {self.name} is away ({self._why_down})")
         return self._commands
 
     # --- its life -----------------------------------------------------------------------------------------

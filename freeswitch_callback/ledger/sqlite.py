@@ -87,7 +87,9 @@ class _Line:
     def _connected(self, create: bool) -> peewee.SqliteDatabase:
         if self.database is None:
             if not create and not self.path.exists():
-                raise SchemaTooOld(f"there is no {self.name} yet: `freeswitch-callback migrate` creates it")
+                raise SchemaTooOld(
+                    f"{self.name} does not exist yet: `freeswitch-callback migrate` creates it"
+                )
             mode = "rwc" if create else "rw"
             database = peewee.SqliteDatabase(
                 f"file:{quote(str(self.path))}?mode={mode}",
