@@ -86,7 +86,15 @@ def demo(seed: int, seconds: int, agents: int, database: str | None) -> None:
         running = gevent.spawn(engine.run)
         try:
             engine.ready.wait()
-            day = busy(simulator, seed, float(seconds), agents, callers_per_minute=40.0, patience=5.0, talk=(2.0, 5.0))
+            day = busy(
+                simulator,
+                seed,
+                float(seconds),
+                agents,
+                callers_per_minute=40.0,
+                patience=5.0,
+                talk=(2.0, 5.0),
+            )
             _watch(ledger, seconds, stopped, running)
             engine.stop()
             running.get()

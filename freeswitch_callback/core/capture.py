@@ -156,8 +156,10 @@ class Capture:
         facts = (self._tell(leg) for leg in touched)
         return [fact for fact in facts if fact is not None]
 
-    def leg(self, uuid: str) -> Leg | None:
-        return self._legs.get(uuid)
+    @property
+    def legs(self) -> int:
+        """How many are noted: those that are up, and those that ended a short while ago."""
+        return len(self._legs)
 
     # --- notes -----------------------------------------------------------------------------------------
 
@@ -173,7 +175,7 @@ class Capture:
         if leg is None:
             leg = self._legs[uuid] = Leg(uuid)
         if not leg.created:
-            leg.created = int(event.get("Caller-Channel-Created-Time") or 0) / 1e6 or event.timestamp
+            leg.created = whole(event.get("Caller-Channel-Created-Time")) / 1e6 or event.timestamp
             leg.inbound = event.get("Call-Direction") == "inbound"
             # Once somebody picks the call up, Caller-ID-Number is theirs; Orig- stays the caller's.
             leg.phone = (
@@ -222,7 +224,7 @@ class Capture:
     def _joined(self, event: Event) -> list[Leg]:
         leg = self._note(event)
         queue, member = event.get("CC-Queue") or "", event.get("CC-Member-UUID") or ""
-        joined = int(event.get("variable_cc_queue_joined_epoch") or event.timestamp)
+        joined = whole(event.get("variable_cc_queue_joined_epoch")) or int(event.timestamp)
         leg.phone = leg.phone if leg.inbound else event.get("CC-Member-CID-Number") or leg.phone
         if not any(s.queue == queue and s.member_uuid == member and s.joined == joined for s in leg.stays):
             leg.stays.append(Stay(queue, member, joined, event.timestamp))
@@ -231,13 +233,13 @@ class Capture:
     def _left(self, event: Event) -> list[Leg]:
         leg = self._note(event)
         queue, member = event.get("CC-Queue") or "", event.get("CC-Member-UUID") or ""
-        joined = int(event.get("CC-Member-Joined-Time") or 0)
+        joined = whole(event.get("CC-Member-Joined-Time"))
         mine = [s for s in leg.stays if s.queue == queue and s.member_uuid == member]
         stay = next((s for s in mine if s.joined == joined), mine[-1] if mine else None)
         if stay is None:
             stay = Stay(queue, member, joined, float(joined))
             leg.stays.append(stay)
-        stay.left = int(event.get("CC-Member-Leaving-Time") or event.timestamp)
+        stay.left = whole(event.get("CC-Member-Leaving-Time")) or int(event.timestamp)
         stay.cancel_reason = event.get("CC-Cancel-Reason") or ""
         return [leg]
 
@@ -273,7 +275,7 @@ class Capture:
 
     def _complete(self, event: Event) -> list[Leg]:
         leg = self._note(event)
-        leg.ended = float(event.get("variable_end_epoch") or leg.ended or event.timestamp)
+        leg.ended = float(whole(event.get("variable_end_epoch"))) or leg.ended or event.timestamp
         leg.hangup_cause = event.get("Hangup-Cause") or leg.hangup_cause
         leg.ended_for_good = True
         self._read_variables(leg, event)
@@ -303,8 +305,8 @@ class Capture:
         read_last_stay(leg, variable)
         partner = self._legs.get(variable("last_bridge_to") or variable("bridge_uuid") or "")
         if partner is None or not partner.from_the_start:
-            bridged = int(event.get("Caller-Channel-Bridged-Time") or 0) / 1e6
-            answered = int(event.get("Caller-Channel-Answered-Time") or 0)
+            bridged = whole(event.get("Caller-Channel-Bridged-Time")) / 1e6
+            answered = whole(event.get("Caller-Channel-Answered-Time"))
             read_talk(leg, variable, bridged if answered else 0.0)
 
     def _forget(self, now: float) -> None:
@@ -339,20 +341,25 @@ _CALLCENTER: dict[str, Callable[[Capture, Event], list[Leg]]] = {
 }
 
 
+def whole(text: str | None) -> int:
+    """A whole number as FreeSWITCH writes it; 0 where there is none."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() else 0
+
+
 def read_last_stay(leg: Leg, variable: Callable[[str], str | None]) -> None:
     """Note the leg's last stay from its `cc_*` variables, where no event has told of it or of its end.
 
     Until the leg is complete they may still speak of the stay before: CHANNEL_HANGUP comes before
     `member-queue-end`, and then `cc_queue_joined_epoch` is not older than `cc_queue_canceled_epoch`.
     """
-    if variable("cc_side") != "member" or not variable("cc_queue_joined_epoch"):
+    if variable("cc_side") != "member" or not whole(variable("cc_queue_joined_epoch")):
         return
-    joined = int(variable("cc_queue_joined_epoch") or 0)
+    joined = whole(variable("cc_queue_joined_epoch"))
     queue, member = variable("cc_queue") or "", variable("cc_member_uuid") or ""
     if not leg.stays or leg.stays[-1].joined < joined:
         leg.stays.append(Stay(queue, member, joined, float(joined)))
     last = leg.stays[-1]
-    left = int(variable("cc_queue_canceled_epoch") or 0)
+    left = whole(variable("cc_queue_canceled_epoch"))
     if last.left is None and (left > last.joined or (left == last.joined and leg.ended_for_good)):
         last.left = left
         last.cancel_reason = variable("cc_cancel_reason") or ""
@@ -364,7 +371,7 @@ def read_talk(leg: Leg, variable: Callable[[str], str | None], bridged: float) -
     Whole seconds here: a stay that began in the second in which the agent answered is the one that was
     answered.
     """
-    answered = float(variable("cc_queue_answered_epoch") or 0)
+    answered = float(whole(variable("cc_queue_answered_epoch")))
     if answered:
         answered += 0.999999
     elif bridged and leg.bridge_cause not in _NOT_A_TALK:
