@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from urllib.parse import unquote
 
 from freeswitch_callback.core.callers import Callers
 from freeswitch_callback.core.dispatch import Operator, serving, wrap_up_ends
@@ -24,7 +25,8 @@ def phone_of(endpoint: str) -> str:
 
     mod_loopback's channels are `loopback/1001-a` for the contact `loopback/1001/context`.
     """
-    parts = endpoint.rpartition("]")[2].split("/")
+    # A channel's name has the user percent-encoded: `sofia/internal/%2B1202…@…` (`duplicate_origination_uuid`).
+    parts = unquote(endpoint.rpartition("]")[2].rpartition("}")[2]).split("/")
     if parts[0] == "loopback" and len(parts) > 1:
         return parts[1].removesuffix("-a").removesuffix("-b")
     return parts[-1].removeprefix("sip:").partition("@")[0].partition(";")[0]

@@ -182,6 +182,7 @@ class TestGoldenText:
         assert replace(RECALL, mode="queue", contact="").render() == (
             "bgapi originate {origination_uuid=7f0b9cb3-4081-474e-b20e-f99ec80632e7,callback_entry=7,"
             "ignore_early_media=true,originate_timeout=30,origination_caller_id_number=+12025559999,"
+            "origination_callee_id_number=+12025550206,"
             "cc_export_vars=nolocal:api_on_answer,"
             "nolocal:api_on_answer='db insert/callback/7f0b9cb3-4081-474e-b20e-f99ec80632e7.second/1',"
             "api_on_answer='db insert/callback/7f0b9cb3-4081-474e-b20e-f99ec80632e7.answered/1',"
@@ -450,7 +451,8 @@ class TestWhateverIsGiven:
             assert first[4:-2] == ["origination_caller_id_number"]
             assert second == [*OUR_FIRST[1:], *SHOWN_TO_AGENT, "api_on_answer"]
         else:
-            assert first[4:-2] == ["origination_caller_id_number", "cc_export_vars", "nolocal:api_on_answer"]
+            assert first[4:6] == ["origination_caller_id_number", "origination_callee_id_number"]
+            assert first[6:-2] == ["cc_export_vars", "nolocal:api_on_answer"]
         for own in (shape[2], shape[5]):
             for name in variable_names(own) if own else ():
                 assert not name.startswith(("execute_on_", "api_", "origination_", "originate_", "callback_"))
