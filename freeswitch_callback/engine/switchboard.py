@@ -25,7 +25,7 @@ def phone_of(endpoint: str) -> str:
 
     mod_loopback's channels are `loopback/1001-a` for the contact `loopback/1001/context`.
     """
-    # A channel's name has the user percent-encoded: `sofia/internal/%2B1202…@…` (`duplicate_origination_uuid`).
+    # The user in a channel's name is percent-encoded, `%2B1202…` (recording `duplicate_origination_uuid`).
     parts = unquote(endpoint.rpartition("]")[2].rpartition("}")[2]).split("/")
     if parts[0] == "loopback" and len(parts) > 1:
         return parts[1].removesuffix("-a").removesuffix("-b")

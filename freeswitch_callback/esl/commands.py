@@ -189,7 +189,7 @@ class Originate:
         elif self.mode == "queue":
             # mod_callcenter makes the agent's leg: the mark travels to it as an exported variable.
             exported = {
-                # Whom the member is: without it FreeSWITCH may give the queue the gateway's or context's name.
+                # Who the member is: else FreeSWITCH may give the queue the gateway's or the context's name.
                 "origination_callee_id_number": phone(self.number),
                 "cc_export_vars": "nolocal:api_on_answer",
                 "nolocal:api_on_answer": self._mark("second"),

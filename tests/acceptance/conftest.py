@@ -42,18 +42,20 @@ class House:
         self.rules = QUICK
         self.gates = GateRules(min_wait=0.0)
         self.capture = CaptureRules()
+        self.other_nodes: list[NodeAddress] = []
+        self.poll = 0.5
         self._running: list[tuple[Engine, gevent.Greenlet, Ledger]] = []
 
     def engine(self, **changes: Any) -> Engine:
         """Start an engine and wait until it is connected; `changes` are to the rules of recalls."""
         rules = replace(self.rules, **changes)
         ledger = Ledger(self.url)
-        address = NodeAddress("fs1", "127.0.0.1", self.sim.port, self.sim.password)
+        nodes = [NodeAddress("fs1", "127.0.0.1", self.sim.port, self.sim.password), *self.other_nodes]
         engine = Engine(
             ledger,
-            [address],
+            nodes,
             EngineRules(
-                self.capture, lambda queue: self.gates, lambda queue: rules, poll=0.5, second_look=0.5
+                self.capture, lambda queue: self.gates, lambda queue: rules, poll=self.poll, second_look=0.5
             ),
         )
         self._running.append((engine, gevent.spawn(engine.run), ledger))

@@ -10,6 +10,7 @@ from freeswitch_callback.core.capture import CaptureRules, Direct
 from freeswitch_callback.core.dispatch import Fairness
 from freeswitch_callback.core.facts import Mode
 from freeswitch_callback.core.schedule import RetryRules
+from freeswitch_callback.engine.daemon import NodeAddress
 from freeswitch_callback.simulator import Answers, Busy, Declines, Silent, Unallocated, Unregistered
 from tests.acceptance.conftest import CLIENT, OURS, SUPPORT
 
@@ -207,6 +208,59 @@ def test_an_agent_whose_phone_is_in_use_is_left_alone(house, sim):
     assert sim.dialled == []
     call.hang_up()
     assert house.row(state="closed")["recalloperator"] == AGENT
+
+
+def test_an_agent_who_turns_out_not_to_be_free_after_all_is_given_back(house, sim):
+    """+OK tells only that the row was Waiting: it says so in wrap-up, too, and no event had told of that."""
+    house.poll = 60.0
+    house.missed()
+    house.engine()
+    sim.agent(AGENT).ready_time = int(sim.clock.now()) + 3600
+    house.free()
+    assert sim.wait_for(lambda: any("state_if_waiting" in text for _, text in sim.commands))
+    house.until(lambda: house.state() == "Waiting")
+    house.until(lambda: house.ledger.reservations() == [])
+    house.row(state="waiting")
+    assert sim.dialled == []
+    assert sim.phone_log(AGENT) == []
+
+
+def test_an_agent_whom_the_queue_reserves_meanwhile_is_the_queues(house, sim):
+    house.poll = 60.0
+    house.missed()
+    house.engine()
+    sim.agent(AGENT).state = "Reserved"
+    house.free()
+    assert sim.wait_for(lambda: any("state_if_waiting" in text for _, text in sim.commands))
+    house.until(lambda: house.ledger.reservations() == [])
+    assert house.state() == "Reserved", "somebody else holds them"
+    assert sim.dialled == []
+
+
+def test_one_node_that_is_away_does_not_hurt_the_other(house, sim):
+    house.other_nodes = [NodeAddress("fs2", "127.0.0.1", 1, "x")]
+    house.engine()
+    house.gave_up()
+    house.free()
+    assert house.row(state="closed")["closed_as"] == "recalled"
+
+
+def test_events_that_make_no_sense_stop_nothing(house, sim):
+    house.engine()
+    for number in (
+        "Bob%0AEvent-Name: FORGED",
+        "Bob\n\napi system x",
+        "\x0b\x1c\u2028X: 1",
+        "a" * 70_000,
+        "%zz",
+    ):
+        house.gave_up(number, name=number[:500])
+    house.missed()
+    house.free()
+    assert house.row(closed_as="recalled")["phone"] == CLIENT
+    assert [d.number for d in sim.dialled] == [CLIENT]
+    assert sim.executed == []
+    assert not any("system" in text or "FORGED" in text for _, text in sim.commands)
 
 
 def test_a_gateway_that_is_not_there_is_said_and_not_tried_over_and_over(house, sim):
