@@ -21,6 +21,8 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from phonenumbers import SUPPORTED_REGIONS
+
 from freeswitch_callback.core.capture import CaptureRules, Direct
 from freeswitch_callback.core.dispatch import Fairness
 from freeswitch_callback.core.facts import Mode
@@ -53,24 +55,35 @@ def _whole(low: int, high: int) -> Parser:
     return parse
 
 
+_LONGEST = 366 * 86400.0
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?\Z")
 
 
 def duration(value: Any) -> float:
     """Seconds of "90s", "5m", "1h30m", "2d" or a plain number of seconds."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LONGEST:
         return float(value)
-    match = _DURATION.match(value) if isinstance(value, str) and value else None
+    match = _DURATION.match(value) if isinstance(value, str) and 0 < len(value) < 30 else None
     if match is None:
         raise _Wrong(f'must be a duration like "30s", "5m" or "1h30m", not {value!r}')
     days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return days * 86400 + hours * 3600 + minutes * 60 + seconds
+    length = days * 86400 + hours * 3600 + minutes * 60 + seconds
+    if length > _LONGEST:
+        raise _Wrong(f"must be a year at most, not {value!r}")
+    return length
 
 
 def _longer_than_nothing(value: Any) -> float:
     seconds = duration(value)
     if seconds <= 0:
         raise _Wrong("must be longer than 0 s")
+    return seconds
+
+
+def _ringing(value: Any) -> float:
+    seconds = duration(value)
+    if not 1 <= seconds <= 600:
+        raise _Wrong(f"must be from 1s to 10m, not {value!r}")
     return seconds
 
 
@@ -101,14 +114,14 @@ def _number(value: Any) -> str:
 
 
 def _caller_id(value: Any) -> str:
-    if not re.fullmatch(r"\+?[0-9]{0,20}", _text(value)):
-        raise _Wrong(f"must be digits with a leading + or none, not {value!r}")
+    if not re.fullmatch(r"\+[1-9][0-9]{1,14}|[0-9]{1,15}", _text(value)):
+        raise _Wrong(f'must be digits like "+12025559999", 15 at most, not {value!r}')
     return str(value)
 
 
 def _country(value: Any) -> str:
-    if not re.fullmatch(r"[A-Z]{2}", _text(value)):
-        raise _Wrong(f'must be an ISO 3166 country like "US", not {value!r}')
+    if _text(value) not in SUPPORTED_REGIONS:
+        raise _Wrong(f'must be an ISO 3166 country like "US" or "GB", not {value!r}')
     return str(value)
 
 
@@ -116,8 +129,9 @@ def _dial_string(value: Any) -> str:
     text = _text(value)
     if text.count("{number}") != 1:
         raise _Wrong('must have {number} in it once, like "sofia/gateway/main/{number}"')
-    if not re.fullmatch(r"[A-Za-z0-9_.@:;=/+\-]*", text.replace("{number}", "")) or ":_:" in text:
-        raise _Wrong(f"must be one destination without spaces, commas, braces or quotes, not {value!r}")
+    rest = text.replace("{number}", "0")
+    if not re.fullmatch(r"[A-Za-z0-9_]+/[A-Za-z0-9_.@:;=/+\-]+", rest) or ":_:" in text:
+        raise _Wrong(f'must be one destination like "sofia/gateway/main/{{number}}", not {value!r}')
     return text
 
 
@@ -200,7 +214,7 @@ class Recall:
     attempts: int = _key(_whole(1, 100), 3)
     retry: Mapping[str, float] = _key(_retry, factory=lambda: _retry({}))
     expire: float = _key(_longer_than_nothing, 86400.0)
-    ring_timeout: float = _key(_longer_than_nothing, 30.0)
+    ring_timeout: float = _key(_ringing, 30.0)
     min_talk: float = _key(duration, 10.0)
     agent_rest: float = _key(duration, 60.0)
     fairness: Fairness = _key(_one_of(Fairness), Fairness.LIVE_FIRST)
@@ -240,7 +254,7 @@ def parse(text: str, environ: Mapping[str, str] = os.environ) -> Configuration:
     """The configuration that a TOML text is."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"not TOML: {error}") from error
     _known(data, {"database", "freeswitch", "capture", "numbers", "recall"}, "")
     recall_table = _table(data, "recall")
@@ -277,6 +291,10 @@ def _nodes(tables: Any, environ: Mapping[str, str]) -> tuple[FreeSwitch, ...]:
         if any(node.name == other.name for other in nodes):
             raise ConfigurationError(f"{where}.name: {node.name!r} is there twice; each server needs its own")
         node = _with_password(node, node.name, environ)
+        if node.password and any(ord(c) < 32 or ord(c) == 127 for c in node.password):
+            raise ConfigurationError(f"{where}.password has a control character in it (a line break?)")
+        if not re.fullmatch(r"[A-Za-z0-9_:%\[\]]+([.-][A-Za-z0-9_:%\[\]]+)*\.?", node.host):
+            raise ConfigurationError(f"{where}.host must be a name or an address, not {node.host!r}")
         if not node.password:
             variable = _variable(node.name)
             raise ConfigurationError(
@@ -306,7 +324,7 @@ def _variable(name: str) -> str:
 def _with_password(section: Any, name: str, environ: Mapping[str, str]) -> Any:
     """The section with its secret from where it stands: environment, file, systemd credential, the key."""
     if (secret := environ.get(_variable(name))) is not None:
-        return replace(section, password=secret)
+        return replace(section, password=secret.strip())
     path = Path(section.password_file) if section.password_file else None
     credentials = environ.get("CREDENTIALS_DIRECTORY")
     if path is None and credentials and (Path(credentials) / f"{name}.password").exists():

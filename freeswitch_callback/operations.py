@@ -68,8 +68,19 @@ def moment(text: str, now: datetime) -> datetime:
     try:
         given = datetime.fromisoformat(text)
     except ValueError:
+        return ago(text, now)
+    try:
+        return (given if given.tzinfo else given.astimezone()).astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise UsageError(f"not a time that there is: {text!r}") from None
+
+
+def ago(text: str, now: datetime) -> datetime:
+    """The point in time an age (`12h`, `30d`) before now."""
+    try:
         return now - age(text)
-    return (given if given.tzinfo else given.astimezone()).astimezone(UTC)
+    except OverflowError:
+        raise UsageError(f"that is before the beginning of time: {text!r}") from None
 
 
 def age(text: str) -> timedelta:

@@ -61,4 +61,7 @@ def main(args: list[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 0  # `list | head`
+    except OSError as error:
+        click.echo(f"freeswitch-callback: {error}", err=True)
+        return 1  # the disk is full, the output is closed
     return result if isinstance(result, int) else 0

@@ -85,7 +85,9 @@ def demo(seed: int, seconds: int, agents: int, database: str | None) -> None:
         engine = Engine(ledger, [NodeAddress("demo", "127.0.0.1", port, simulator.password)], _RULES)
         running = gevent.spawn(engine.run)
         try:
-            engine.ready.wait()
+            gevent.wait([engine.ready, running], count=1)
+            if running.ready():
+                running.get()  # why it did not start
             day = busy(
                 simulator,
                 seed,

@@ -67,13 +67,10 @@ def _csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
 def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return _json(value)
-    text = (
-        ""
-        if value is None
-        else json.dumps(value, ensure_ascii=False)
-        if isinstance(value, dict)
-        else str(value)
-    )
+    if isinstance(value, dict | list):
+        text = json.dumps(value, ensure_ascii=False, default=_json)
+    else:
+        text = "" if value is None else str(value)
     if _FORMULA.match(text) and not _PLAIN_NUMBER.match(text):
         return "'" + text
     return text

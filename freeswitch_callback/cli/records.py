@@ -83,7 +83,7 @@ def _filter(ids: tuple[int, ...], given: dict[str, Any]) -> Filter:
         number=given["number"],
         since=moment("since"),
         until=moment("until"),
-        older_than=now - operations.age(older) if older else None,
+        older_than=operations.ago(older, now) if older else None,
         limit=given["limit"],
     )
 

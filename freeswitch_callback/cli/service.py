@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import click
+import gevent
 import structlog
 
 from freeswitch_callback import operations
@@ -58,7 +59,8 @@ def run(context: Context, log_level: str) -> None:
     except DatabaseUnreachable:
         click.echo("stopped while waiting for the database", err=True)
     finally:
-        ledger.close()
+        with gevent.Timeout(1.0, False):  # a write that waits for a lock must not hold up the end
+            ledger.close()
 
 
 @click.command()

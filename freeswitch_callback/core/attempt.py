@@ -82,6 +82,8 @@ def advance(progress: Progress, event: Event) -> Progress:
         return _job(progress, event) if event.get("Job-UUID") == progress.job_uuid else progress
     if event.name == "CUSTOM":
         return _callcenter(progress, event)
+    if event.name == "CHANNEL_BRIDGE":
+        return _bridge(progress, event)
     uuid = event.get("Unique-ID")
     if uuid == progress.call_uuid:
         return _first_leg(progress, event)
@@ -113,12 +115,6 @@ def _first_leg(progress: Progress, event: Event) -> Progress:
             return replace(progress, client_rang=True)
         case "CHANNEL_ANSWER":
             return replace(progress, answered=progress.answered or event.timestamp)
-        case "CHANNEL_BRIDGE":
-            second = event.get("Bridge-B-Unique-ID")
-            if second == progress.call_uuid:
-                second = event.get("Bridge-A-Unique-ID")
-            operator = event.get("variable_cc_agent") or progress.operator
-            return replace(progress, second=second, bridged=event.timestamp, operator=operator)
         case "CHANNEL_HANGUP" | "CHANNEL_HANGUP_COMPLETE":
             second_cause = event.get("variable_last_bridge_hangup_cause") or progress.second_cause
             # The other leg's answer may come late, order is kept within a leg only. Both legs ignore early
@@ -134,15 +130,38 @@ def _first_leg(progress: Progress, event: Event) -> Progress:
     return progress
 
 
+def _bridge(progress: Progress, event: Event) -> Progress:
+    """The first conversation counts: who is passed on to a colleague was reached all the same.
+
+    Whoever picks the client up, out of the queue or from a ringing phone, bridges under their own leg's name.
+    """
+    legs = (event.get("Bridge-A-Unique-ID"), event.get("Bridge-B-Unique-ID"))
+    if progress.call_uuid not in legs or progress.bridged is not None:
+        return progress
+    other = next((leg for leg in legs if leg != progress.call_uuid), None)
+    picked_up = progress.second is not None and other != progress.second
+    return replace(
+        progress,
+        second=other,
+        bridged=event.timestamp,
+        second_answered=event.timestamp if picked_up else progress.second_answered,
+        operator=event.get("variable_cc_agent") or progress.operator,
+    )
+
+
 def _second_leg(progress: Progress, event: Event) -> Progress:
     match event.name:
         case "CHANNEL_CREATE":
             return replace(progress, client_rang=progress.client_rang or progress.mode is Mode.AGENT_FIRST)
         case "CHANNEL_ANSWER":
             operator = event.get("variable_cc_agent") or progress.operator
-            return replace(progress, second_answered=event.timestamp, operator=operator)
+            answered = progress.second_answered or event.timestamp
+            return replace(progress, second_answered=answered, operator=operator)
         case "CHANNEL_HANGUP" if progress.connected is None:
             return replace(progress, second_cause=event.get("Hangup-Cause") or "")
+        case "CHANNEL_HANGUP" if progress.mode is Mode.CLIENT_FIRST:
+            # The agent is gone; a client who lives on was transferred, and is not our call any more.
+            return replace(progress, ended=event.timestamp, cause=event.get("Hangup-Cause") or "")
     return progress
 
 

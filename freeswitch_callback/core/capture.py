@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -33,7 +33,6 @@ EVENTS = (
     "CHANNEL_CREATE",
     "CHANNEL_ANSWER",
     "CHANNEL_BRIDGE",
-    "CHANNEL_UNBRIDGE",
     "CHANNEL_HANGUP",
     "CHANNEL_HANGUP_COMPLETE",
 )
@@ -125,6 +124,7 @@ class Leg:
     offered_to: str | None = None
     agent: str | None = None
     hook: str = ""  # the subclass of the dialplan's event
+    hooked_at: float = 0.0
     hook_queue: str | None = None
     ended: float | None = None
     ended_for_good: bool = False
@@ -132,6 +132,7 @@ class Leg:
     bridge_cause: str = ""  # how the last leg that this one called ended
     extra: dict[str, str] = field(default_factory=dict)
     told: Missed | Served | None = None
+    touched: float = 0.0
 
 
 class Capture:
@@ -161,6 +162,14 @@ class Capture:
         """How many are noted: those that are up, and those that ended a short while ago."""
         return len(self._legs)
 
+    def keep(self, live: Container[str], before: float) -> None:
+        """Forget the legs of which nothing was heard since `before`, unless FreeSWITCH says that they are up.
+
+        Their end was told while nobody listened. `before`: epoch seconds, of FreeSWITCH's clock.
+        """
+        for uuid in [u for u, leg in self._legs.items() if leg.touched < before and u not in live]:
+            del self._legs[uuid]
+
     # --- notes -----------------------------------------------------------------------------------------
 
     def _custom(self, event: Event) -> Callable[[Capture, Event], list[Leg]] | None:
@@ -174,6 +183,7 @@ class Capture:
         leg = self._legs.get(uuid)
         if leg is None:
             leg = self._legs[uuid] = Leg(uuid)
+        leg.touched = event.timestamp
         if not leg.created:
             leg.created = whole(event.get("Caller-Channel-Created-Time")) / 1e6 or event.timestamp
             leg.inbound = event.get("Call-Direction") == "inbound"
@@ -185,6 +195,8 @@ class Capture:
                 event.get("Caller-Orig-Caller-ID-Name") or event.get("Caller-Caller-ID-Name") or ""
             )
             leg.calledid = _first(event.get, self.rules.called_number)
+            leg.context = event.get("Caller-Context") or ""
+            leg.destination = event.get("Caller-Destination-Number") or ""
         if event.get(f"variable_{OWN_CALL}") is not None:
             leg.own = True
         return leg
@@ -203,7 +215,7 @@ class Capture:
         a, b = event.get("Bridge-A-Unique-ID"), event.get("Bridge-B-Unique-ID")
         if not a or not b:
             return []
-        one, other = (self._legs.setdefault(uuid, Leg(uuid)) for uuid in (a, b))
+        one, other = (self._legs.setdefault(uuid, Leg(uuid, touched=event.timestamp)) for uuid in (a, b))
         one.bridged.setdefault(b, event.timestamp)
         other.bridged.setdefault(a, event.timestamp)
         return [*self._talks(one), *self._talks(other)]
@@ -258,8 +270,11 @@ class Capture:
         return []
 
     def _hook(self, event: Event) -> list[Leg]:
+        if not event.get("Unique-ID"):
+            return []  # not from a dialplan: there is no call in it
         leg = self._note(event)
         leg.hook = event.subclass or ""
+        leg.hooked_at = event.timestamp
         leg.offered_to = event.get("Callback-Operator") or leg.offered_to
         leg.hook_queue = event.get("Callback-Queue") or leg.hook_queue
         self._read_variables(leg, event)
@@ -316,7 +331,7 @@ class Capture:
     # --- telling ---------------------------------------------------------------------------------------
 
     def _tell(self, leg: Leg) -> Missed | Served | None:
-        if leg.ended is None and not leg.hook:
+        if leg.ended is None and not leg.hook and leg.talked_at is None:
             return None
         fact = verdict(self.node, leg, self.rules)
         if fact is None or fact == leg.told:
@@ -389,13 +404,14 @@ def verdict(node: str, leg: Leg, rules: CaptureRules) -> Missed | Served | None:
     waits = [stay for stay in leg.stays if stay.joined_at > talked]
     wanted = [stay for stay in waits if rules.wants(stay.queue)]
     direct_queue = None if leg.stays or not leg.inbound else rules.direct_queue(leg.context, leg.destination)
+    over = leg.ended is not None
     if wanted:
-        return _missed(node, leg, waits, wanted[-1], None)
-    if leg.hook and (not talked or leg.ended is None):
+        return _missed(node, leg, waits, wanted[-1], None) if over or leg.hook else None
+    if leg.hook and talked <= leg.hooked_at:
         return _missed(node, leg, waits, None, leg.hook_queue or direct_queue or rules.hook_queue)
     if direct_queue is not None and not talked:
-        return _missed(node, leg, waits, None, direct_queue)
-    if talked and leg.ended is not None and (leg.stays or direct_queue is not None or leg.hook):
+        return _missed(node, leg, waits, None, direct_queue) if over else None
+    if talked and (leg.stays or direct_queue is not None or leg.hook):
         queue = leg.stays[-1].queue if leg.stays else leg.hook_queue or direct_queue
         return Served(node, leg.uuid, leg.phone, queue, leg.agent or leg.offered_to, _utc(talked))
     return None
@@ -417,8 +433,6 @@ def _missed(node: str, leg: Leg, waits: list[Stay], stay: Stay | None, queue: st
         member, operator = None, leg.offered_to or leg.destination
     if leg.hook == "callback::request":
         reason = Reason.REQUESTED
-    elif leg.hook:
-        reason = _direct_reason(leg)
     return Missed(
         node=node,
         call_uuid=leg.uuid,

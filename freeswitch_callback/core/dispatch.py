@@ -113,12 +113,18 @@ def assign(
         agent = min(able, key=lambda o: (*o.tiers[queue], o.idle_since))
         if rule.mode is not Mode.QUEUE:
             assignments.append(Assignment(recall, agent.name))
-        elif len(able) > pending.get(queue, 0) + callers.waiting(queue):
+        elif len(able) > _others(able, callers, pending):
             assignments.append(Assignment(recall, None))
         else:
             continue
         left.remove(agent)
     return assignments
+
+
+def _others(able: Sequence[Operator], callers: Callers, pending: Mapping[str, int]) -> int:
+    """Those who will want one of these agents first, in whatever queue the agents serve."""
+    queues = {queue for operator in able for queue in operator.tiers}
+    return sum(callers.waiting(queue) + pending.get(queue, 0) for queue in queues)
 
 
 def _may_take(o: Operator, queue: str, callers: Callers, rule: QueueRules, recall: Due | None) -> bool:

@@ -182,7 +182,8 @@ class Claim:
 class Settlement:
     """How an attempt ended and what the recall becomes: closed as something, or waiting again.
 
-    `counted`: the client's phone has rung. `agent_failed`: it was the agent who was not there.
+    `counted`: the client's phone has rung. `agent_failed`: the agent or the trunk was not there, which costs
+    the client nothing, and is counted apart.
     """
 
     outcome: Outcome

@@ -26,6 +26,7 @@ class RetryRules:
     agent_failures: int = 10
 
 
+_AGENT_AWAY = frozenset({Outcome.AGENT_NO_ANSWER, Outcome.AGENT_DECLINED})
 _DELAY = {
     Outcome.CONNECTED: "no_answer",  # too short a talk: an answering machine, or nobody there
     Outcome.BUSY: "busy",
@@ -50,14 +51,15 @@ def settle(progress: Progress, attempts: int, failures: int, rules: RetryRules) 
         return Settlement(result, cause, closed_as=ClosedAs.RECALLED)
     if result is Outcome.UNALLOCATED:
         return Settlement(result, cause, closed_as=ClosedAs.EXHAUSTED, note="unallocated number")
-    if result in (Outcome.AGENT_NO_ANSWER, Outcome.AGENT_DECLINED) or cause in FAULTS:
+    agent_away = result in _AGENT_AWAY
+    if agent_away or not progress.client_rang:
         counted = progress.client_rang
         if failures + 1 >= rules.agent_failures or (counted and attempts + 1 >= rules.attempts):
+            note = "" if counted else f"{failures + 1} times in a row the client's phone did not even ring"
             return Settlement(
-                result, cause, closed_as=ClosedAs.EXHAUSTED, counted=counted, agent_failed=True,
-                note="no agent could be reached for it" if not counted else "",
-            )  # fmt: skip
-        delay = rules.retry["failed"] if cause in FAULTS else rules.agent_pause
+                result, cause, closed_as=ClosedAs.EXHAUSTED, counted=counted, agent_failed=True, note=note
+            )
+        delay = rules.agent_pause if agent_away and cause not in FAULTS else rules.retry["failed"]
         return Settlement(result, cause, retry_in=delay, counted=counted, agent_failed=True)
     if attempts + 1 >= rules.attempts:
         return Settlement(result, cause, closed_as=ClosedAs.EXHAUSTED)
@@ -79,4 +81,5 @@ def agent_rest(cause: str, delays: Mapping[str, int]) -> float:
 
 def agent_was_away(settlement: Settlement, mode: Mode) -> bool:
     """Whether the agent is to rest. In queue mode mod_callcenter sees to that itself."""
-    return settlement.agent_failed and mode is not Mode.QUEUE and settlement.hangup_cause not in FAULTS
+    away = settlement.outcome in _AGENT_AWAY and settlement.hangup_cause not in FAULTS
+    return away and mode is not Mode.QUEUE

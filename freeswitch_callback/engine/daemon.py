@@ -21,7 +21,7 @@ from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.engine.recaller import LEASE, Recaller, RecallRules
 from freeswitch_callback.engine.reconciler import Reconciler
 from freeswitch_callback.engine.recorder import Recorder
-from freeswitch_callback.errors import DatabaseUnreachable, FreeSwitchError
+from freeswitch_callback.errors import DatabaseUnreachable, FreeSwitchError, UnsafeValue
 from freeswitch_callback.esl.node import Node
 from freeswitch_callback.ledger import Ledger
 
@@ -29,6 +29,11 @@ log = structlog.get_logger(__name__)
 
 EVENTS = (*capture.EVENTS, "BACKGROUND_JOB", "HEARTBEAT")
 _RECONCILE_EVERY = 60.0
+_FORGET_AFTER = 3600.0
+"""Seconds without a word after which a leg that FreeSWITCH does not know any more is forgotten."""
+
+_FINISHING = 6.0
+"""Seconds that a stopping engine gives to attempts that are neither sent nor given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +76,18 @@ class Engine:
         log.info("engine_started", engine=self.name, nodes=[site.node.name for site in self.sites])
         for site in self.sites:
             site.node.start()
-        keeper = gevent.spawn(self._keep_leases)
+        work = [
+            gevent.spawn(task) for task in (self._recall, self._keep_leases, *(s.watch for s in self.sites))
+        ]
         self.ready.set()
         try:
-            self._recall()
+            gevent.wait([self._stopping, *work], count=1)
+            for task in work:
+                if task.ready():
+                    task.get()  # what ended it is ours to raise: nobody else would say so
         finally:
-            keeper.kill()
+            self.stop()
+            gevent.killall(work, block=False)
             self._finish()
 
     def stop(self) -> None:
@@ -101,27 +112,21 @@ class Engine:
 
     def _recall(self) -> None:
         """Wake on events; as the safety net, on the poll; and when an agent or a recall comes due."""
-        polled = 0.0
         while not self._stopping.is_set():
             self._wake.clear()
-            now = time.time()
-            if now - polled >= self._rules.poll:
-                polled = now
-                for site in self.sites:
-                    site.look()
             try:
-                wait = self._round(polled + self._rules.poll - time.time())
+                wait = self._round()
             except DatabaseUnreachable as error:
                 log.error("recalls_paused", error=str(error))
                 wait = self._rules.poll
-            self._wake.wait(max(0.0, wait))
+            self._wake.wait(wait)
 
-    def _round(self, until_poll: float) -> float:
+    def _round(self) -> float:
         """One look at all nodes; seconds until the next is due by itself."""
         self._ledger.expire()
         free_at = [at for site in self.sites if site.up and (at := site.recaller.round()) is not None]
         due = self._ledger.next_due()
-        waits = [until_poll, *(at - time.time() for at in free_at)]
+        waits = [self._rules.poll, *(at - time.time() for at in free_at)]
         if due is not None and due > 0:
             waits.append(due)
         return max(min(waits), 0.01)
@@ -135,14 +140,13 @@ class Engine:
 
     def _finish(self) -> None:
         """Within 10 s: what was not sent is given back; what is up is left to the next engine, at once."""
-        deadline = time.monotonic() + 6.0
-        while any(site.recaller.starting for site in self.sites) and time.monotonic() < deadline:
+        deadline = time.monotonic() + _FINISHING
+        while any(site.recaller.in_between for site in self.sites) and time.monotonic() < deadline:
             self._wake.clear()
-            self._wake.wait(0.5)
-        for site in self.sites:
-            site.node.stop()
+            self._wake.wait(0.1)
+        gevent.joinall([gevent.spawn(site.node.stop, 1.0) for site in self.sites], timeout=1.5)
         try:
-            with gevent.Timeout(2.0, False):
+            with gevent.Timeout(1.0, False):
                 self._ledger.renew(self.name, 0.0)
         except DatabaseUnreachable as error:
             log.error("leases_not_given_back", error=str(error))
@@ -156,6 +160,7 @@ class _Site:
         rules = engine.rules
         self._engine = engine
         self._core_uuid: str | None = None
+        self._look_now = Flag()
         self._reconcile_at = 0.0
         self.up = False
         self.node = Node(
@@ -178,33 +183,42 @@ class _Site:
         self.reconciler = Reconciler(self.node, engine.ledger, engine.name, self.recaller, rules.second_look)
 
     def _event(self, event: Event) -> None:
-        self.recorder.feed(event)
-        if self.recaller.feed(event):
-            self._engine.wake()
+        try:
+            self.recorder.feed(event)
+        finally:  # an agent's or an attempt's news, whatever the recorder thinks of it
+            if self.recaller.feed(event):
+                self._engine.wake()
 
     def _on_up(self) -> None:
         if self._core_uuid not in (None, self.node.core_uuid):
             self.recorder.forget()
         self._core_uuid = self.node.core_uuid
         self._reconcile_at = 0.0
-        self._engine.wake()
-        gevent.spawn(self.look)
+        self._look_now.set()
 
     def _on_down(self, reason: str) -> None:
         self.up = False
 
-    def look(self) -> None:
-        """Read agents, tiers, callers and channels again; when just connected, and every minute, reconcile"""
-        if not self.node.up.is_set():
-            return
+    def watch(self) -> None:
+        """Look at the node when it has come up, and at every poll; a slow node holds up no other."""
+        while not self._engine.stopping.is_set():
+            self._look_now.clear()
+            if self.node.up.is_set():
+                self._look()
+            self._look_now.wait(self._engine.rules.poll)
+
+    def _look(self) -> None:
+        """Read agents, tiers, callers and channels; when just connected, and every minute, reconcile."""
+        switchboard = self.recaller.switchboard
         try:
-            self.recaller.switchboard.sync(self.node)
+            switchboard.sync(self.node)
+            self.recorder.keep(switchboard.channels, time.time() - _FORGET_AFTER)
             if time.monotonic() >= self._reconcile_at:
                 soon = self.reconciler.run()
                 again = self._engine.rules.second_look if soon else _RECONCILE_EVERY
                 self._reconcile_at = time.monotonic() + again
-            if not self.up:
-                self.up = True
-                self._engine.wake()
-        except (FreeSwitchError, DatabaseUnreachable) as error:
+        except (FreeSwitchError, DatabaseUnreachable, UnsafeValue) as error:
             log.warning("node_not_read", node=self.node.name, error=str(error))
+            return
+        self.up = self.node.up.is_set()
+        self._engine.wake()

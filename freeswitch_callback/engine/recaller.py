@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -43,6 +45,21 @@ LEASE = 60.0
 """Seconds that a claim lasts unless it is renewed; the daemon renews three times as often."""
 
 _MOST_RECALLS_AT_ONCE = 500
+_DELAYS = ("busy_delay_time", "reject_delay_time", "no_answer_delay_time")
+_RECALL_AGAIN_AFTER, _AGENT_AGAIN_AFTER = 2.0, 10.0
+"""Seconds that a recall and an agent who could not be brought together are left alone.
+
+The recall's are fewer: its next try is with somebody else.
+"""
+
+_NAMES_OF_LEGS = (
+    "Unique-ID",
+    "Other-Leg-Unique-ID",
+    "Bridge-A-Unique-ID",
+    "Bridge-B-Unique-ID",
+    "variable_cc_member_session_uuid",
+    "CC-Member-Session-UUID",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +117,9 @@ class Recaller:
         self._rules = rules
         self._stopping = stopping
         self._wake = wake
-        self.starting = 0  # attempts that are claimed and not sent yet: a stopping engine waits for them
+        self.in_between = 0  # attempts between claim and sending, or end and release: stopping waits for them
+        self._queue_calls: dict[str, str] = {}  # call uuid of a recall in queue mode: its queue
+        self._not_before: dict[int, float] = {}  # recalls that could not be sent just now (monotonic)
         self._pool = Pool(_MOST_RECALLS_AT_ONCE)
         self._faulty_until = 0.0
 
@@ -118,13 +137,7 @@ class Recaller:
         if event.name == "BACKGROUND_JOB":
             attempt = self._jobs.get(event.get("Job-UUID") or "")
             return [attempt] if attempt else []
-        headers = (
-            "Unique-ID",
-            "Other-Leg-Unique-ID",
-            "variable_cc_member_session_uuid",
-            "CC-Member-Session-UUID",
-        )
-        found = {event.get(name) or "" for name in headers} & self.attempts.keys()
+        found = {event.get(name) or "" for name in _NAMES_OF_LEGS} & self.attempts.keys()
         return [self.attempts[call_uuid] for call_uuid in found]
 
     # --- deciding --------------------------------------------------------------------------------------
@@ -148,24 +161,27 @@ class Recaller:
         return QueueRules(rules.mode, rules.fairness)
 
     def _start(self, ready: list[Operator], recalls: list[Due]) -> None:
-        busy = {attempt.recall.id for attempt in self.attempts.values()}
+        now = time.monotonic()
+        self._not_before = {id_: until for id_, until in self._not_before.items() if until > now}
+        busy = {attempt.recall.id for attempt in self.attempts.values()} | self._not_before.keys()
         recalls = [recall for recall in recalls if recall.id not in busy]
         callers = self.switchboard.callers
         for assignment in dispatch.assign(recalls, ready, callers, self._queue_rules, self._under_way()):
             call_uuid = str(uuid.uuid4())
             if assignment.agent is not None:
                 self._held[assignment.agent] = None
+            else:
+                self._queue_calls[call_uuid] = assignment.recall.queue or ""
             self.ours.add(call_uuid)
             self._pool.spawn(self._call, assignment, call_uuid)
 
     def _under_way(self) -> Mapping[str, int]:
         """Queue-mode recalls whose client is not in the queue yet: there they count among the callers."""
-        counts: dict[str, int] = {}
-        for attempt in self.attempts.values():
-            queue = attempt.claim.queue or ""
-            if attempt.claim.mode is Mode.QUEUE and attempt.progress.answered is None:
-                counts[queue] = counts.get(queue, 0) + 1
-        return counts
+        return Counter(
+            queue
+            for call_uuid, queue in self._queue_calls.items()
+            if call_uuid not in self.attempts or self.attempts[call_uuid].progress.answered is None
+        )
 
     # --- one attempt -----------------------------------------------------------------------------------
 
@@ -173,6 +189,7 @@ class Recaller:
         recall, agent = assignment.recall, assignment.agent
         rules = self._rules(recall.queue or "")
         attempt: Attempt | None = None
+        sent = False
         try:
             claim = self._ledger.claim(
                 recall.id,
@@ -188,7 +205,8 @@ class Recaller:
                 return
             attempt = Attempt(claim, recall, Progress(claim.mode, claim.call_uuid, claim.job_uuid))
             self._track(attempt)
-            if self._dial(attempt, rules):
+            sent = self._dial(attempt, rules)
+            if sent:
                 self.follow(attempt)
         except DatabaseUnreachable as error:
             log.error("recall_left_open", recall=recall.id, error=str(error), hint="settled once it is back")
@@ -197,16 +215,26 @@ class Recaller:
                 self._untrack(attempt)
             if agent is not None:
                 self._held.pop(agent, None)
+            self._queue_calls.pop(call_uuid, None)
             self.ours.discard(call_uuid)
-            self._wake()
+            if sent:
+                self._wake()
+            else:  # somebody else has the recall or the agent, or something is wrong: not at once again
+                self._not_before[recall.id] = time.monotonic() + _RECALL_AGAIN_AFTER
+                self._rest(agent, _AGENT_AGAIN_AFTER)
+
+    @contextmanager
+    def _stopping_waits(self) -> Iterator[None]:
+        self.in_between += 1
+        try:
+            yield
+        finally:
+            self.in_between -= 1
 
     def _dial(self, attempt: Attempt, rules: RecallRules) -> bool:
         """Reserve and send. False if nothing was sent, and everything is as it was before."""
-        self.starting += 1
-        try:
+        with self._stopping_waits():
             return self._reserve_and_send(attempt, rules)
-        finally:
-            self.starting -= 1
 
     def _reserve_and_send(self, attempt: Attempt, rules: RecallRules) -> bool:
         claim, recall = attempt.claim, attempt.recall
@@ -223,7 +251,7 @@ class Recaller:
             if isinstance(error, UnsafeValue):  # this agent's contact will not get better by trying again
                 self._rest(claim.agent, 300.0)
             return self._step_back(claim, reserved)
-        if self._stopping.is_set() or not self._ledger.dialling(claim, self.node.core_uuid):
+        if not self._written_as_sent(claim):
             return self._step_back(claim, reserved)
         log.info("recall", recall=recall.id, node=self.node.name, agent=claim.agent, mode=str(claim.mode))
         try:
@@ -238,6 +266,17 @@ class Recaller:
             # It may have been sent. The attempt stays open; whoever is connected next finds out.
             log.warning("originate_unanswered", recall=recall.id, error=str(error))
         return True
+
+    def _written_as_sent(self, claim: Claim) -> bool:
+        """Whether it may be sent now: on record as sent, and nobody has asked us to stop."""
+        if self._stopping.is_set():
+            return False
+        try:
+            return self._ledger.dialling(claim, self.node.core_uuid)
+        except DatabaseUnreachable:
+            if claim.agent is not None:  # their row stays, until the database is back
+                self._give_back(claim.agent, talked=False)
+            raise
 
     def _still_free(self, name: str) -> bool:
         """A second look, now that the agent is ours: +OK tells only that their row was Waiting."""
@@ -255,10 +294,11 @@ class Recaller:
         )
 
     def _step_back(self, claim: Claim, reserved: bool | None) -> bool:
-        if claim.agent is not None and reserved is False:
-            self._strike(claim.agent)
-        elif claim.agent is not None:
-            self.release(claim.agent, talked=False)
+        """Undo a claim of which nothing was sent. False, for `_reserve_and_send` to return."""
+        if claim.agent is not None:
+            not_held = reserved is False or self._give_back(claim.agent, talked=False)
+            if not_held:
+                self._strike(claim.agent)
         patiently(lambda: self._ledger.abort(claim), what="give a recall back", stopping=self._stopping)
         return False
 
@@ -300,13 +340,23 @@ class Recaller:
         rules = self._rules(claim.queue or "")
         recall = attempt.recall
         verdict = attempt.verdict or settle(attempt.progress, recall.attempts, recall.failures, rules.retry)
-        self.settle(attempt, verdict)
+        with self._stopping_waits():
+            self._settle(attempt, verdict)
 
-    def settle(self, attempt: Attempt, settlement: Settlement) -> None:
-        """Write the end of an attempt, and let the agent go."""
+    def _settle(self, attempt: Attempt, settlement: Settlement) -> None:
+        """Let the agent go, whatever the database does; then write the end of the attempt."""
         claim, rules = attempt.claim, self._rules(attempt.claim.queue or "")
+        given_back = False
+        if claim.agent is not None:
+            if agent_was_away(settlement, claim.mode):
+                agent = self.switchboard.agents.get(claim.agent)
+                delays = {name: getattr(agent, name, 0) for name in _DELAYS}
+                self._rest(claim.agent, max(rules.agent_rest, agent_rest(settlement.hangup_cause, delays)))
+            given_back = self._give_back(claim.agent, talked=attempt.progress.connected is not None)
         ended = _utc(attempt.progress.ended or time.time())
-        self._write("outcome", lambda: self._ledger.settle(claim, settlement, ended))
+        self._write("outcome", partial(self._ledger.settle, claim, settlement, ended))
+        if claim.agent is not None and given_back:
+            self._strike(claim.agent)
         log.info(
             "recall_ended", recall=claim.recall, agent=claim.agent, outcome=str(settlement.outcome),
             hangup_cause=settlement.hangup_cause, talked=round(attempt.progress.talked),
@@ -316,17 +366,10 @@ class Recaller:
             # A gateway or profile that is not there: every other recall would fail the same way.
             log.error("dial_string_at_fault", cause=settlement.hangup_cause, dial_string=rules.dial_string)
             self._faulty_until = time.time() + 60.0
-        if claim.agent is not None:
-            if agent_was_away(settlement, claim.mode):
-                agent = self.switchboard.agents.get(claim.agent)
-                delays = {n: getattr(agent, n, 0) for n in ("busy_delay_time", "reject_delay_time")}
-                delays["no_answer_delay_time"] = getattr(agent, "no_answer_delay_time", 0)
-                self._rest(claim.agent, max(rules.agent_rest, agent_rest(settlement.hangup_cause, delays)))
-            self.release(claim.agent, talked=attempt.progress.connected is not None)
         self._clear_marks(claim)
 
-    def release(self, name: str, *, talked: bool) -> None:
-        """Give an agent back to the queues, if they are still as we left them; then strike the row."""
+    def _give_back(self, name: str, *, talked: bool) -> bool:
+        """Give an agent back to the queues, if they are still as we left them; False if it cannot be told."""
         try:
             agent = callcenter.read_agent(self.node, name)
             if agent is not None and agent.state == "Reserved":
@@ -338,8 +381,8 @@ class Recaller:
                 self.switchboard.recall_ended[name] = time.time()
         except FreeSwitchError as error:
             log.warning("agent_not_released", agent=name, error=str(error), hint="tried again once connected")
-            return
-        self._strike(name)
+            return False
+        return True
 
     def _strike(self, agent: str) -> None:
         """No reservation of ours stands any more."""
@@ -357,7 +400,8 @@ class Recaller:
 
     def _rest(self, agent: str | None, seconds: float) -> None:
         if agent is not None:
-            self.switchboard.rests[agent] = time.time() + seconds
+            until = max(self.switchboard.rests.get(agent, 0.0), time.time() + seconds)
+            self.switchboard.rests[agent] = until
 
     def _write(self, what: str, work: Callable[[], bool]) -> None:
         if not patiently(work, what=f"write an {what}", stopping=self._stopping):

@@ -88,20 +88,19 @@ class Reconciler:
         attempt = Attempt(claim, _recall_of(held), Progress(claim.mode, claim.call_uuid, claim.job_uuid))
         attempt.answer_noted = held.answered_at is not None
         attempt.connection_noted = held.connected_at is not None
-        known = self._catch_up(attempt, held)
         log.info("recall_taken_over", recall=claim.recall, agent=claim.agent, held_by=held.claim.engine)
-        self._recaller.adopt(attempt)
-        return known
+        self._recaller.adopt(attempt)  # first: from now on its events are heard
+        return self._catch_up(attempt, held)
 
     def _catch_up(self, attempt: Attempt, held: Held) -> bool:
         """Bring an attempt whose events we may have missed up to date; False if it needs a second look."""
-        progress = attempt.progress
-        if progress.ended is not None:
-            return True
-        call_uuid = progress.call_uuid
+        call_uuid = attempt.claim.call_uuid
         exists = callcenter.uuid_exists(self._node, call_uuid)  # first: a mark may come a moment late
-        answered, second, ended = (callcenter.mark(self._node, call_uuid, m) for m in callcenter.MARKED)
-        progress = _with_marks(progress, answered, second, held)
+        answered, second, ended = [callcenter.mark(self._node, call_uuid, m) for m in callcenter.MARKED]
+        # Events have come in meanwhile: what they told is read now, and written without a pause in between.
+        if attempt.progress.ended is not None or attempt.verdict is not None:
+            return True
+        progress = _with_marks(attempt.progress, answered, second, held)
         if exists:
             attempt.progress = progress
         elif answered or second or ended:
@@ -141,11 +140,12 @@ class Reconciler:
             if self._reserved(reservation.agent):
                 callcenter.release(self._node, reservation.agent)
                 log.warning("forgotten_agent_released", agent=reservation.agent, node=self._node.name)
-            self._ledger.release(self._node.name, reservation.agent)
+            self._ledger.strike(reservation.id)
 
     def _forgotten(self) -> list[Reserved]:
+        reservations = self._ledger.reservations(self._node.name)  # first: a claim writes both at once
         live = {held.claim.agent for held in self._ledger.held(node=self._node.name)}
-        return [r for r in self._ledger.reservations(self._node.name) if r.agent not in live]
+        return [reservation for reservation in reservations if reservation.agent not in live]
 
     def _reserved(self, name: str) -> bool:
         agent = callcenter.read_agent(self._node, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import structlog
 from gevent.event import Event as Flag
@@ -44,6 +44,10 @@ class Recorder:
     def forget(self) -> None:
         """FreeSWITCH was restarted: the legs that were up are gone, and no event will tell."""
         self._capture = Capture(self.node, self.capture_rules)
+
+    def keep(self, live: Container[str], before: float) -> None:
+        """Forget the legs whose end was told while nobody listened (`Capture.keep`)."""
+        self._capture.keep(live, before)
 
     def feed(self, event: Event) -> None:
         for fact in self._capture.feed(event):

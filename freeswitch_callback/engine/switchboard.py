@@ -6,16 +6,21 @@ at once more before anybody is called.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from urllib.parse import unquote
+
+import structlog
 
 from freeswitch_callback.core.callers import Callers
 from freeswitch_callback.core.dispatch import Operator, serving, wrap_up_ends
 from freeswitch_callback.core.facts import Event
-from freeswitch_callback.esl import callcenter
+from freeswitch_callback.errors import UnsafeValue
+from freeswitch_callback.esl import callcenter, commands
 from freeswitch_callback.esl.callcenter import Agent
 from freeswitch_callback.esl.node import Node
+
+log = structlog.get_logger(__name__)
 
 _TALKING = "In a queue call"
 
@@ -42,24 +47,59 @@ class Switchboard:
         self.rests: dict[str, float] = {}
         self.recall_ended: dict[str, float] = {}
         self._live: dict[str, str] = {}  # channel uuid: its phone
+        self._meanwhile: list[Event] | None = None
+        self._unusable: set[str] = set()
+
+    @property
+    def channels(self) -> Collection[str]:
+        """The uuids of the channels that are up."""
+        return self._live.keys()
 
     def sync(self, node: Node) -> None:
-        """Read everything from FreeSWITCH. Raises `FreeSwitchError`; what is known stays then."""
-        channels = callcenter.channels(node)
-        agents = callcenter.agents(node)
-        tiers: dict[str, dict[str, tuple[int, int]]] = {}
-        for tier in callcenter.tiers(node):
-            if serving(tier.state):
-                tiers.setdefault(tier.agent, {})[tier.queue] = (tier.level, tier.position)
-        for queue in {queue for queues in tiers.values() for queue in queues}:
-            waiting = [m for m in callcenter.members(node, queue) if m.state in ("Waiting", "Trying")]
-            self.callers.sync(queue, {m.session_uuid or m.uuid: float(m.joined_epoch) for m in waiting})
+        """Read everything from FreeSWITCH. Raises `FreeSwitchError`; what is known stays then.
+
+        Events go on coming in while the answers do; they are taken in once more behind what was read, which
+        may be older than they are.
+        """
+        meanwhile: list[Event] = []
+        self._meanwhile = meanwhile
+        try:
+            agents = callcenter.agents(node)
+            tiers = self._tiers(node)
+            queues = {queue for served in tiers.values() for queue in served}
+            members = {queue: callcenter.members(node, queue) for queue in queues}
+            channels = callcenter.channels(node)
+        finally:
+            self._meanwhile = None
         self.agents = {agent.name: agent for agent in agents}
         self.tiers = tiers
+        for queue, there in members.items():
+            waiting = [member for member in there if member.state in ("Waiting", "Trying")]
+            self.callers.sync(queue, {m.session_uuid or m.uuid: float(m.joined_epoch) for m in waiting})
         self._live = {channel.uuid: phone_of(channel.name) for channel in channels}
+        for event in meanwhile:
+            self.feed(event)
+
+    def _tiers(self, node: Node) -> dict[str, dict[str, tuple[int, int]]]:
+        """By agent: the queues they serve. One with a name that fits in no command is left out, and said."""
+        tiers: dict[str, dict[str, tuple[int, int]]] = {}
+        for tier in callcenter.tiers(node):
+            try:
+                commands.name(tier.queue)
+                commands.name(tier.agent)
+            except UnsafeValue as error:
+                if str(error) not in self._unusable:
+                    self._unusable.add(str(error))
+                    log.error("tier_left_out", queue=tier.queue, agent=tier.agent, error=str(error))
+                continue
+            if serving(tier.state):
+                tiers.setdefault(tier.agent, {})[tier.queue] = (tier.level, tier.position)
+        return tiers
 
     def feed(self, event: Event) -> bool:
         """Take one event in; True if an agent may have become free by it."""
+        if self._meanwhile is not None:
+            self._meanwhile.append(event)
         match event.name:
             case "CHANNEL_CREATE":
                 self._live[event.get("Unique-ID") or ""] = phone_of(event.get("Channel-Name") or "")

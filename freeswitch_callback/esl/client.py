@@ -133,7 +133,7 @@ class Connection(InboundESL):
             for option, seconds in _KEEPALIVE.items():
                 if hasattr(_socket, option):
                     self.sock.setsockopt(_socket.IPPROTO_TCP, getattr(_socket, option), seconds)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a host name that is none is the latter
             raise FreeSwitchUnreachable(f"{self._where}: {error}") from error
         self.sock.settimeout(self.heartbeat_timeout)
         self.connected = True

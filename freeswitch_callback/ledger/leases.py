@@ -105,6 +105,11 @@ def release(transaction: Transaction, node: str, agent: str) -> bool:
     return transaction.change(query) > 0
 
 
+def strike(transaction: Transaction, reservation: int) -> bool:
+    """Forgets one reservation by its id; False if it is gone already."""
+    return transaction.change(Reservation.delete().where(Reservation.id == reservation)) > 0
+
+
 def _live(transaction: Transaction) -> peewee.ModelSelect[Recall]:
     return (
         Recall.select(

@@ -164,6 +164,10 @@ class Ledger:
         """Forgets a reservation once FreeSWITCH has released the agent; False if there was none."""
         return self._database.write(lambda t: leases.release(t, node, agent))
 
+    def strike(self, reservation: int) -> bool:
+        """Forgets this reservation, and no later one of the same agent."""
+        return self._database.write(lambda t: leases.strike(t, reservation))
+
     # What people see and change
 
     def listing(self, chosen: Filter) -> Iterator[Listed]:

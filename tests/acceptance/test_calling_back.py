@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
+from gevent.event import Event as Flag
 
 from freeswitch_callback.core.capture import CaptureRules, Direct
 from freeswitch_callback.core.dispatch import Fairness
 from freeswitch_callback.core.facts import Mode
 from freeswitch_callback.core.schedule import RetryRules
 from freeswitch_callback.engine.daemon import NodeAddress
+from freeswitch_callback.errors import DatabaseUnreachable
+from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.simulator import Answers, Busy, Declines, Silent, Unallocated, Unregistered
 from tests.acceptance.conftest import CLIENT, OURS, SUPPORT
 
@@ -266,13 +269,75 @@ def test_events_that_make_no_sense_stop_nothing(house, sim):
 def test_a_gateway_that_is_not_there_is_said_and_not_tried_over_and_over(house, sim):
     house.missed()
     house.missed(phone="+12025550201")
-    house.engine(mode=Mode.CLIENT_FIRST, dial_string="sofia/gateway/nowhere/{number}")
+    engine = house.engine(mode=Mode.CLIENT_FIRST, dial_string="sofia/gateway/nowhere/{number}")
     house.free()
     house.until(lambda: any(a["outcome"] for a in house.attempts(1) + house.attempts(2)))
     [attempt] = [a for a in house.attempts(1) + house.attempts(2) if a["outcome"]]
     assert (attempt["outcome"], attempt["hangup_cause"]) == ("failed", "INVALID_GATEWAY")
     assert all(row["attempts"] == 0 for row in house.rows())
     house.until(lambda: house.state() == "Waiting")
+    house.until(lambda: house.ledger.reservations() == [])
+    recaller = engine.sites[0].recaller
+    recaller.round()
+    assert not recaller.ours, "every other recall would fail the same way"
+
+
+def test_an_agent_whom_somebody_has_changed_meanwhile_is_left_as_they_are(house, sim):
+    house.missed()
+    house.engine()
+    sim.client(CLIENT, Answers(after=0.01))
+    house.free()
+    house.row(state="connected")
+    sim.api(f"callcenter_config agent set state {AGENT} Idle")
+    [held] = house.ledger.held()
+    sim.api(f"uuid_kill {held.claim.call_uuid}")
+    house.row(state="closed")
+    house.until(lambda: house.ledger.reservations() == [])
+    assert house.state() == "Idle"
+
+
+def test_the_agent_is_free_again_though_the_database_is_away(house, sim, monkeypatch):
+    """The outcome waits for the database; the agent does not."""
+    sim.client(CLIENT, Answers(after=0.01))
+    house.missed()
+    engine = house.engine()
+    house.free()
+    house.row(state="connected")
+    away = Flag()
+
+    def settle(*args):
+        if away.is_set():
+            return Ledger.settle(engine.ledger, *args)
+        raise DatabaseUnreachable("the database is away")
+
+    monkeypatch.setattr(engine.ledger, "settle", settle)
+    [held] = house.ledger.held()
+    sim.api(f"uuid_kill {held.claim.call_uuid}")
+    house.until(lambda: house.state() == "Waiting")
+    assert house.row()["state"] == "connected"
+    away.set()
+    assert house.row(state="closed")["closed_as"] == "recalled"
+    house.until(lambda: house.ledger.reservations() == [])
+
+
+def test_a_recall_that_somebody_else_has_is_not_asked_for_over_and_over(house, sim):
+    """An agent whom another engine's row holds: one look, then a pause, and somebody else takes it."""
+    house.missed()
+    recall = house.missed(phone="+12025550299")
+    claim = house.ledger.claim(
+        house.ledger.show(recall)["recall"]["id"], engine="other", lease=60.0, node="fs1", agent=AGENT,
+        mode=Mode.AGENT_FIRST, call_uuid="c", job_uuid="j",
+    )  # fmt: skip
+    assert claim is not None
+    engine = house.engine()
+    claims = []
+    original = engine.ledger.claim
+    engine.ledger.claim = lambda *args, **kwargs: claims.append(kwargs["agent"]) or original(*args, **kwargs)
+    house.free(AGENT)
+    house.until(lambda: claims)
+    house.free(OTHER)
+    assert house.row(state="closed")["recalloperator"] == OTHER
+    assert len(claims) < 6
 
 
 def test_a_client_who_calls_again_and_is_answered_is_not_called_back(house, sim):

@@ -244,6 +244,8 @@ def test_a_wrong_password_is_said_so(shell, sim):
         (["close"], 2, "close what?"),
         (["list", "--since", "yesterday-ish"], 2, "not a time: 'yesterday-ish'; write 2026-11-23"),
         (["list", "--older-than", "x"], 2, "not a time"),
+        (["list", "--older-than", "999999999d"], 2, "before the beginning of time"),
+        (["list", "--since", "0001-01-01T00:00:00+14:00"], 2, "not a time that there is"),
         (["list", "--state", "open"], 2, "Invalid value for '--state'"),
         (["show", "abc"], 2, "Invalid value for 'ID'"),
         (["show", str(2**70)], 1, "there is no missed call"),
@@ -255,6 +257,20 @@ def test_a_mistake_is_one_line_and_its_own_exit_status(shell, words, status, sai
     assert ended == status
     assert said in err
     assert "Traceback" not in err
+
+
+def test_the_demo_says_at_once_why_it_cannot_start(tmp_path, capsys):
+    (tmp_path / "text.db").write_text("a letter, not a database\n" * 100)
+    with gevent.Timeout(10):
+        assert cli.main(["demo", "--database", f"sqlite://{tmp_path}/text.db"]) == 5
+    assert "text.db" in capsys.readouterr().err
+
+
+def test_show_in_csv_is_one_row(shell, house):
+    house.missed()
+    status, out, _ = shell("show", 1, "--format", "csv")
+    assert status == 0
+    assert len(list(csv.reader(io.StringIO(out)))) == 2
 
 
 def test_filters_that_match_nothing_are_no_error(shell):

@@ -70,6 +70,15 @@ retry = { busy = "1m" }
         ('[recall]\ndial_string = "a/{number},b/1"\n', "recall.dial_string must be one destination"),
         ('[recall]\ndial_string = "{x=1}a/{number}"\n', "recall.dial_string must be one destination"),
         ('[recall]\ncaller_id_number = "x"\n', "recall.caller_id_number must be digits"),
+        ('[recall]\ncaller_id_number = "+"\n', "recall.caller_id_number must be digits"),
+        ('[recall]\ncaller_id_number = "+012345"\n', "recall.caller_id_number must be digits"),
+        ('[recall]\ndial_string = "{number}"\n', "recall.dial_string must be one destination"),
+        ("[recall]\nring_timeout = inf\n", "recall.ring_timeout must be a duration"),
+        ("[recall]\nring_timeout = 0.2\n", "recall.ring_timeout must be from 1s to 10m"),
+        ('[recall]\nexpire = "999999d"\n', "recall.expire must be a year at most"),
+        ('[numbers]\nallow = ["UK"]\n', 'numbers.allow must be an ISO 3166 country like "US" or "GB"'),
+        ('[[freeswitch]]\nname = "b"\npassword = "x"\nhost = "a..b"\n', "freeswitch[2].host must be a name"),
+        ('[[freeswitch]]\nname = "b"\npassword = "x\\n"\n', "freeswitch[2].password has a control character"),
         ('[numbers]\nallow = ["USA"]\n', 'numbers.allow must be an ISO 3166 country like "US"'),
         ('[numbers]\nown = ["0301234"]\n', "numbers.own must be a number in E.164"),
         ("[numbers]\nallow = 1\n", "numbers.allow must be a list, not 1"),
@@ -91,6 +100,7 @@ retry = { busy = "1m" }
             "freeswitch[2].port must be a whole number",
         ),
         ("x = [", "not TOML"),
+        ("x = " + "[" * 20_000, "not TOML"),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_what_to_write(text, said):
@@ -120,7 +130,7 @@ def test_secrets_may_stand_elsewhere(tmp_path):
     assert parse(named, {}).freeswitch[0].password == "from-a-file"
     assert parse(bare, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).freeswitch[0].password == "from-systemd"
     assert (
-        parse(named, {"FREESWITCH_CALLBACK_FS_1_PASSWORD": "from-env"}).freeswitch[0].password == "from-env"
+        parse(named, {"FREESWITCH_CALLBACK_FS_1_PASSWORD": "from-env\n"}).freeswitch[0].password == "from-env"
     )
     database = read("", {"FREESWITCH_CALLBACK_DATABASE_PASSWORD": "db"}).database
     assert database.password == "db"
@@ -144,4 +154,4 @@ def test_a_file_that_is_not_there_or_not_text_is_said_so(tmp_path):
     ("text", "seconds"), [('"90s"', 90), ('"5m"', 300), ('"1h30m"', 5400), ('"2d"', 172800), ("45", 45)]
 )
 def test_durations_are_written_as_people_write_them(text, seconds):
-    assert read(f"[recall]\nring_timeout = {text}\n").recall.ring_timeout == seconds
+    assert read(f"[recall]\nexpire = {text}\n").recall.expire == seconds
