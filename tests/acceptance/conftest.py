@@ -44,6 +44,7 @@ class House:
         self.capture = CaptureRules()
         self.other_nodes: list[NodeAddress] = []
         self.poll = 0.5
+        self.second_look = 0.5
         self._running: list[tuple[Engine, gevent.Greenlet, Ledger]] = []
 
     def engine(self, **changes: Any) -> Engine:
@@ -55,20 +56,21 @@ class House:
             ledger,
             nodes,
             EngineRules(
-                self.capture, lambda queue: self.gates, lambda queue: rules, poll=self.poll, second_look=0.5
+                self.capture, lambda queue: self.gates, lambda queue: rules, poll=self.poll, second_look=self.second_look
             ),
         )
         self._running.append((engine, gevent.spawn(engine.run), ledger))
         self.until(lambda: engine.sites[0].up)
         return engine
 
-    def stop(self, engine: Engine, within: float = 10.0) -> None:
+    def stop(self, engine: Engine, within: float = 10.0, *, close: bool = True) -> None:
         """Ask it to stop, as SIGTERM does, and see that it does in time and without an error."""
         entry = next(entry for entry in self._running if entry[0] is engine)
         self._running.remove(entry)
         engine.stop()
         entry[1].get(timeout=within)
-        entry[2].close()
+        if close:
+            entry[2].close()
 
     def close(self) -> None:
         for engine, *_ in list(self._running):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import gevent
+import psycopg2
 import pytest
 
 from freeswitch_callback.core.facts import Mode
@@ -165,6 +168,68 @@ def test_an_engine_that_was_killed_leaves_nobody_reserved_for_ever(house, sim):
     house.engine()
     assert house.row(state="closed")["recalloperator"] == AGENT
     house.until(lambda: house.state() == "Waiting")
+
+
+def sent_by_an_engine_that_was_killed(house, sim, core_uuid):
+    """On record as sent; whether it was, nobody who lives can tell."""
+    recall = house.ledger.show(house.missed())["recall"]["id"]
+    claim = house.ledger.claim(
+        recall, engine="killed", lease=0.0, node="fs1", agent=AGENT, mode=Mode.AGENT_FIRST,
+        call_uuid="3f0b9cb3", job_uuid="j",
+    )  # fmt: skip
+    assert claim is not None
+    assert house.ledger.dialling(claim, core_uuid)
+
+
+def test_what_was_never_dialled_is_dialled_once_it_was_looked_for_twice(house, sim):
+    sent_by_an_engine_that_was_killed(house, sim, sim.api("global_getvar core_uuid").strip())
+    house.free()
+    house.engine()
+    assert house.row(state="closed")["closed_as"] == "recalled"
+    assert [a["outcome"] for a in house.attempts()] == ["failed", "connected"]
+    assert len(sim.dialled) == 1
+
+
+def test_what_was_not_found_is_not_dialled_before_it_was_looked_for_again(house, sim):
+    """The originate may still be on its way: a command runs though its connection is gone."""
+    house.second_look = 60.0
+    sent_by_an_engine_that_was_killed(house, sim, sim.api("global_getvar core_uuid").strip())
+    house.free()
+    house.engine()
+    house.until(lambda: any("ended" in text and "db select" in text for _, text in sim.commands))
+    assert house.row()["state"] == "dialling"
+    assert sim.dialled == []
+
+
+def test_a_locked_database_does_not_hold_up_the_end(house, sim):
+    if house.url.startswith("postgresql"):
+        sql = "BEGIN; LOCK TABLE missed, recall, attempt, reservation, journal"
+        with closing(psycopg2.connect(house.url)) as other, other.cursor() as cursor:
+            engine = house.engine()
+            cursor.execute(sql)
+            _stops_in_time(house, engine)
+    else:
+        with closing(sqlite3.connect(house.url.removeprefix("sqlite://"))) as other:
+            engine = house.engine()
+            other.execute("BEGIN IMMEDIATE")
+            _stops_in_time(house, engine)
+
+
+def _stops_in_time(house, engine):
+    house.sim.call(CLIENT, to="3000", gives_up_after=0.1)
+    house.sim.wait_for(lambda: not house.sim.calls)
+    began = time.monotonic()
+    house.stop(engine, within=10.0, close=False)
+    assert time.monotonic() - began < 10
+
+
+def test_a_queue_whose_name_fits_in_no_command_is_left_out_and_the_others_go_on(house, sim):
+    sim.add_queue("support desk@default", extension="3900")
+    sim.add_tier("support desk@default", AGENT)
+    house.missed()
+    house.engine()
+    house.free()
+    assert house.row(state="closed")["closed_as"] == "recalled"
 
 
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])

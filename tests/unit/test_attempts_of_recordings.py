@@ -10,6 +10,7 @@ import pytest
 from freeswitch_callback.core.attempt import Progress, advance, outcome
 from freeswitch_callback.core.facts import ClosedAs, Mode, Outcome
 from freeswitch_callback.core.schedule import RetryRules, settle
+from freeswitch_callback.esl.frames import Event
 from tests import recordings
 
 AGENT, CLIENT, QUEUE = Mode.AGENT_FIRST, Mode.CLIENT_FIRST, Mode.QUEUE
@@ -69,3 +70,64 @@ def test_a_long_enough_talk_closes_the_recall_and_a_short_one_is_tried_again(nam
     again = settle(end, 0, 0, RetryRules(min_talk=10))
     assert (again.closed_as, again.retry_in, again.counted) == (None, 1800.0, True)
     assert settle(end, 2, 0, RetryRules(min_talk=10)).closed_as is ClosedAs.EXHAUSTED
+
+
+# --- stories that nobody has recorded -----------------------------------------------------------------------
+
+
+def event(name, at, uuid="first", **headers):
+    lines = [f"Event-Name: {name}", f"Event-Date-Timestamp: {int(at * 1e6)}", f"Unique-ID: {uuid}"]
+    lines += [
+        f"{key.replace('_', '-')}: {value}" for key, value in headers.items() if not key.startswith("v_")
+    ]
+    lines += [f"variable_{key[2:]}: {value}" for key, value in headers.items() if key.startswith("v_")]
+    return Event(("\n".join(lines) + "\n\n").encode())
+
+
+def both_answer(at=10):
+    second = {"Call_Direction": "outbound", "Other_Leg_Unique_ID": "first"}
+    return [
+        event("CHANNEL_CREATE", 1),
+        event("CHANNEL_ANSWER", 2),
+        event("CHANNEL_CREATE", 3, "second", **second),
+        event("CHANNEL_ANSWER", at, "second", **second),
+        event("CHANNEL_BRIDGE", at, Bridge_A_Unique_ID="first", Bridge_B_Unique_ID="second"),
+    ]
+
+
+def after(mode, *events):
+    return reduce(advance, events, Progress(mode, "first", "job"))
+
+
+def test_who_is_passed_on_to_a_colleague_has_talked_since_the_first_word():
+    colleague = event("CHANNEL_BRIDGE", 310, Bridge_A_Unique_ID="first", Bridge_B_Unique_ID="colleague")
+    end = after(
+        CLIENT, *both_answer(), colleague, event("CHANNEL_HANGUP", 314, Hangup_Cause="NORMAL_CLEARING")
+    )
+    assert end.talked == 304
+
+
+def test_a_client_whom_the_agent_transfers_is_no_call_of_ours_any_more():
+    """The client's leg lives on; the agent is free."""
+    end = after(CLIENT, *both_answer(), event("CHANNEL_HANGUP", 60, "second", Hangup_Cause="BLIND_TRANSFER"))
+    assert outcome(end) == (Outcome.CONNECTED, "BLIND_TRANSFER")
+    assert end.talked == 50
+
+
+@pytest.mark.parametrize("legs", [("first", "picker"), ("picker", "first")])
+def test_a_client_whom_somebody_else_picks_up_was_reached(legs):
+    ringing = both_answer()[:3]
+    picked = event("CHANNEL_BRIDGE", 8, legs[0], Bridge_A_Unique_ID=legs[0], Bridge_B_Unique_ID=legs[1])
+    cancelled = event("CHANNEL_HANGUP", 8, "second", Hangup_Cause="PICKED_OFF")
+    end = after(
+        CLIENT, *ringing, picked, cancelled, event("CHANNEL_HANGUP", 40, Hangup_Cause="NORMAL_CLEARING")
+    )
+    assert outcome(end) == (Outcome.CONNECTED, "NORMAL_CLEARING")
+    assert end.talked == 32
+
+
+def test_a_bridge_is_no_answer():
+    silent = [e for e in both_answer() if not (e.name == "CHANNEL_ANSWER" and e.get("Unique-ID") == "second")]
+    refused = {"Hangup_Cause": "NORMAL_CLEARING", "v_last_bridge_hangup_cause": "NO_ANSWER"}
+    end = after(AGENT, *silent, event("CHANNEL_HANGUP", 40, **refused))
+    assert outcome(end) == (Outcome.NO_ANSWER, "NO_ANSWER")

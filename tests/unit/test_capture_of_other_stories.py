@@ -249,6 +249,60 @@ def test_early_media_that_is_answered_in_the_end_is_a_talk():
     assert len(rows([e for e in story if e.name != "CHANNEL_ANSWER"])) == 1
 
 
+def talk(at: float) -> list[Event]:
+    """The caller's leg `a` talks to `b` from then on."""
+    return [
+        leg("CHANNEL_CREATE", at - 1, "b", Call_Direction="outbound"),
+        leg("CHANNEL_ANSWER", at, "b", Call_Direction="outbound"),
+        leg("CHANNEL_BRIDGE", at, Bridge_A_Unique_ID="a", Bridge_B_Unique_ID="b"),
+    ]
+
+
+def hook(at: float, subclass: str = "callback%3A%3Arequest", **headers: str) -> Event:
+    return leg("CUSTOM", at, Event_Subclass=subclass, **headers)
+
+
+def left(at: float, reason: str) -> Event:
+    said = {"Event_Subclass": "callcenter%3A%3Ainfo", "CC_Action": "member-queue-end", "CC_Queue": SUPPORT}
+    return leg("CUSTOM", at, CC_Member_UUID="m", CC_Cause="Cancel", CC_Cancel_Reason=reason, **said)
+
+
+def test_who_talked_and_then_asks_to_be_called_back_is_called_back():
+    story = [leg("CHANNEL_CREATE", 0), joined(1), *talk(5), hook(30), leg("CHANNEL_HANGUP", 35)]
+    assert [row.reason for row in rows(story)] == [Reason.REQUESTED]
+    assert rows([leg("CHANNEL_CREATE", 0), joined(1), hook(3), *talk(5), leg("CHANNEL_HANGUP", 35)]) == []
+
+
+def test_that_somebody_is_served_is_told_when_they_talk_and_not_when_they_have_talked():
+    """Or a client would be called back while talking to us."""
+    capture = Capture("fs1", RULES)
+    facts = [fact for e in [leg("CHANNEL_CREATE", 0), joined(1), *talk(5)] for fact in capture.feed(e)]
+    assert [type(fact) for fact in facts] == [Served]
+    again = [joined(60, member="m2"), leg("CHANNEL_HANGUP", 70)]
+    assert [type(fact) for e in again for fact in capture.feed(e)] == [Missed], "transferred, and gave up"
+
+
+def test_the_queues_reason_stays_when_the_dialplan_tells_of_the_call_afterwards():
+    told = hook(21, "callback%3A%3Amissed", Callback_Operator="7005")
+    story = [leg("CHANNEL_CREATE", 0), joined(1), left(20, "TIMEOUT"), told, leg("CHANNEL_HANGUP", 22)]
+    [row] = rows(story)
+    assert (row.reason, row.operator, row.queue) == (Reason.TIMEOUT, "7005", SUPPORT)
+
+
+def test_an_event_that_no_call_sent_is_no_call():
+    assert rows([event("CUSTOM", 1, Event_Subclass="callback%3A%3Arequest")]) == []
+
+
+def test_legs_whose_end_nobody_heard_are_forgotten_once_freeswitch_does_not_know_them():
+    capture = Capture("fs1", RULES)
+    rows(
+        [leg("CHANNEL_CREATE", 0, "gone"), leg("CHANNEL_CREATE", 0, "up"), leg("CHANNEL_CREATE", 99, "new")],
+        capture,
+    )
+    capture.keep({"up"}, before=1_795_378_680 + 50)
+    assert capture.legs == 2
+
+
 def test_legs_that_have_ended_are_forgotten_after_a_while():
     capture = Capture("fs1", RULES)
     for call in range(2000):

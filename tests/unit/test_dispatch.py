@@ -131,6 +131,13 @@ def test_through_the_queue_nobody_is_reserved_and_a_free_agent_must_be_left():
     assert pairs([recall(1)], [agent("1001")], rule=queue, under_way={SUPPORT: 1}) == []
 
 
+def test_through_the_queue_an_agent_of_two_queues_is_counted_once():
+    queue = rules(Mode.QUEUE)
+    both = agent("1001", SUPPORT, SALES)
+    assert pairs([recall(1)], [both], rule=queue, under_way={SALES: 1}) == []
+    assert pairs([recall(1)], [both], callers(sales=[NOW]), queue) == []
+
+
 @given(
     st.lists(st.sampled_from([SUPPORT, SALES]), max_size=8),
     st.lists(st.sets(st.sampled_from([SUPPORT, SALES]), min_size=1), max_size=6),
