@@ -56,7 +56,11 @@ class House:
             ledger,
             nodes,
             EngineRules(
-                self.capture, lambda queue: self.gates, lambda queue: rules, poll=self.poll, second_look=self.second_look
+                self.capture,
+                lambda queue: self.gates,
+                lambda queue: rules,
+                poll=self.poll,
+                second_look=self.second_look,
             ),
         )
         self._running.append((engine, gevent.spawn(engine.run), ledger))

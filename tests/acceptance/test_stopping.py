@@ -197,7 +197,8 @@ def test_what_was_not_found_is_not_dialled_before_it_was_looked_for_again(house,
     house.free()
     house.engine()
     house.until(lambda: any("ended" in text and "db select" in text for _, text in sim.commands))
-    assert house.row()["state"] == "dialling"
+    house.gave_up("+12025550111")  # whatever is to be written about the first call is written before this
+    assert house.row(phone=CLIENT)["state"] == "dialling"
     assert sim.dialled == []
 
 

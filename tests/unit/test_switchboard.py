@@ -108,3 +108,24 @@ def test_what_freeswitch_says_replaces_what_was_known():
     [operator] = switchboard.operators({})
     assert (operator.status, operator.tiers) == ("On Break", {"support@default": (2, 3)})
     assert switchboard.callers.waiting("support@default") == 1
+
+
+def test_what_events_tell_while_freeswitch_is_read_counts_more_than_what_was_read():
+    """The answer was on its way when the call came in."""
+    sim = Simulator(clock=ManualClock())
+    sim.add_queue("support@default", extension="3000")
+    sim.add_agent(AGENT, contact="sofia/internal/agent7004@127.0.0.1:5090", behaviour=Answers())
+    sim.add_tier("support@default", AGENT)
+    switchboard = board()
+    created = next(
+        e for e in recordings.events("direct_answered") if "agent7004" in (e.get("Channel-Name") or "")
+    )
+
+    def api(command):
+        answer = sim.api(command.removeprefix("api ").strip())
+        if "show channels" in command:
+            switchboard.feed(created)
+        return answer
+
+    switchboard.sync(SimpleNamespace(api=api))
+    assert switchboard.operators({})[0].busy

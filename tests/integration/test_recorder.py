@@ -1,0 +1,84 @@
+"""The recorder: what capture tells is on disk, and what it takes back is not any more."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+from gevent.event import Event as Flag
+
+from freeswitch_callback.core.capture import CaptureRules
+from freeswitch_callback.core.gates import GateRules
+from freeswitch_callback.engine.recorder import Recorder
+from freeswitch_callback.errors import DatabaseUnreachable
+from freeswitch_callback.ledger import Filter, Ledger
+from tests import recordings
+
+
+@pytest.fixture
+def ledger(ledger_url):
+    with closing(Ledger(ledger_url)) as ledger:
+        yield ledger
+
+
+def recorder(ledger, woken=lambda: None):
+    gates = GateRules(min_wait=0.0)
+    return Recorder("fs1", ledger, CaptureRules(), lambda queue: gates, woken, Flag())
+
+
+def rows(ledger):
+    return list(ledger.listing(Filter()))
+
+
+def test_a_missed_call_is_on_disk_at_its_hangup_and_its_recall_is_due_when_all_is_told(ledger):
+    woken = []
+    recorded = recorder(ledger, lambda: woken.append(ledger.due(None, 10)))
+    for event in recordings.events("abandoned"):
+        recorded.feed(event)
+        if event.name == "CHANNEL_HANGUP" and event.get("Call-Direction") == "inbound":
+            [row] = rows(ledger)
+            assert (row["reason"], ledger.due(None, 10)) == ("abandoned", [])
+    assert [len(due) for due in woken] == [1]
+
+
+def test_what_was_told_as_missed_is_taken_back_with_its_recall(ledger):
+    events = recordings.events("intercepted_from_the_queue")
+    recorded = recorder(ledger)
+    for event in [e for e in events if e.name != "CHANNEL_BRIDGE"]:
+        recorded.feed(event)
+    assert len(rows(ledger)) == 1
+    for event in [e for e in events if e.name == "CHANNEL_BRIDGE"]:
+        recorded.feed(event)
+    assert rows(ledger) == []
+    assert ledger.due(None, 10) == []
+
+
+def test_two_engines_that_hear_the_same_call_write_one_row(ledger, ledger_url):
+    with closing(Ledger(ledger_url)) as other:
+        one, two = recorder(ledger), recorder(other)
+        for event in recordings.events("abandoned_while_ringing"):
+            one.feed(event)
+            two.feed(event)
+        late = recorder(other)  # and one that was started in the middle
+        for event in recordings.events("abandoned_while_ringing")[-8:]:
+            late.feed(event)
+    [row] = rows(ledger)
+    assert (row["operator"], row["timewait"]) == ("1003@default", 3)
+
+
+def test_with_the_database_away_it_waits_and_loses_nothing(ledger, monkeypatch):
+    tries = []
+    record = Ledger.record
+
+    def away(self, *args):
+        tries.append(args)
+        if len(tries) < 3:
+            raise DatabaseUnreachable("the database is away")
+        return record(self, *args)
+
+    monkeypatch.setattr(Ledger, "record", away)
+    recorded = recorder(ledger)
+    for event in recordings.events("abandoned"):
+        recorded.feed(event)
+    assert len(rows(ledger)) == 1
+    assert len(tries) > 3
