@@ -43,12 +43,14 @@ OWN_CALL = "callback_entry"
 
 _REMEMBER = 300.0  # seconds of event time that an ended leg stays known, for what comes late or twice
 
+_CUT_OFF = "cut off"  # ours: FreeSWITCH itself went away
 _GIVEN_UP = {
     "BREAK_OUT": Reason.ABANDONED,  # what a caller's hangup gives (`abandoned`), though the docs say NONE
     "NONE": Reason.ABANDONED,
     "TIMEOUT": Reason.TIMEOUT,
     "NO_AGENT_TIMEOUT": Reason.NO_AGENT,
     "EXIT_WITH_KEY": Reason.EXIT_KEY,
+    _CUT_OFF: Reason.FAILED,
 }
 _DIRECT = {
     "USER_BUSY": Reason.BUSY,
@@ -169,6 +171,20 @@ class Capture:
         """
         for uuid in [u for u, leg in self._legs.items() if leg.touched < before and u not in live]:
             del self._legs[uuid]
+
+    def end_all(self, at: float) -> list[Missed | Served]:
+        """FreeSWITCH is gone (`at`: epoch seconds), and every call without a word: who waited was missed."""
+        facts = []
+        for leg in self._legs.values():
+            if leg.ended is None:
+                leg.ended, leg.ended_for_good = at, True
+                for stay in leg.stays:
+                    if stay.left is None:
+                        stay.left, stay.cancel_reason = int(at), _CUT_OFF
+                facts.append(self._tell(leg))
+        self._legs.clear()
+        self._gone.clear()
+        return [fact for fact in facts if fact is not None]
 
     # --- notes -----------------------------------------------------------------------------------------
 

@@ -59,7 +59,10 @@ def settle(progress: Progress, attempts: int, failures: int, rules: RetryRules) 
             return Settlement(
                 result, cause, closed_as=ClosedAs.EXHAUSTED, counted=counted, agent_failed=True, note=note
             )
-        delay = rules.agent_pause if agent_away and cause not in FAULTS else rules.retry["failed"]
+        if counted:  # who was rung for nothing is not rung again at once
+            delay = rules.retry["busy"]
+        else:
+            delay = rules.agent_pause if agent_away and cause not in FAULTS else rules.retry["failed"]
         return Settlement(result, cause, retry_in=delay, counted=counted, agent_failed=True)
     if attempts + 1 >= rules.attempts:
         return Settlement(result, cause, closed_as=ClosedAs.EXHAUSTED)

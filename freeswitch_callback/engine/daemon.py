@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 EVENTS = (*capture.EVENTS, "BACKGROUND_JOB", "HEARTBEAT")
 _RECONCILE_EVERY = 60.0
+"""Seconds; sooner, `second_look`, while something is in doubt or another engine's lease may end."""
 _FORGET_AFTER = 3600.0
 """Seconds without a word after which a leg that FreeSWITCH does not know any more is forgotten."""
 
@@ -162,6 +163,7 @@ class _Site:
         self._core_uuid: str | None = None
         self._look_now = Flag()
         self._reconcile_at = 0.0
+        self._lost_at = 0.0
         self.up = False
         self.node = Node(
             address.name,
@@ -191,13 +193,14 @@ class _Site:
 
     def _on_up(self) -> None:
         if self._core_uuid not in (None, self.node.core_uuid):
-            self.recorder.forget()
+            self.recorder.freeswitch_went_away(self._lost_at)
         self._core_uuid = self.node.core_uuid
         self._reconcile_at = 0.0
         self._look_now.set()
 
     def _on_down(self, reason: str) -> None:
         self.up = False
+        self._lost_at = time.time()
 
     def watch(self) -> None:
         """Look at the node when it has come up, and at every poll; a slow node holds up no other."""
@@ -214,7 +217,7 @@ class _Site:
             switchboard.sync(self.node)
             self.recorder.keep(switchboard.channels, time.time() - _FORGET_AFTER)
             if time.monotonic() >= self._reconcile_at:
-                soon = self.reconciler.run()
+                soon = self.reconciler.run(self._lost_at)
                 again = self._engine.rules.second_look if soon else _RECONCILE_EVERY
                 self._reconcile_at = time.monotonic() + again
         except (FreeSwitchError, DatabaseUnreachable, UnsafeValue) as error:

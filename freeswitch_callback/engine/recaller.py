@@ -41,7 +41,7 @@ from freeswitch_callback.ledger import Ledger
 
 log = structlog.get_logger(__name__)
 
-LEASE = 60.0
+LEASE = 30.0
 """Seconds that a claim lasts unless it is renewed; the daemon renews three times as often."""
 
 _MOST_RECALLS_AT_ONCE = 500
@@ -330,7 +330,7 @@ class Recaller:
                 self._write("answer", partial(self._ledger.answered, claim, _utc(progress.answered)))
             if progress.connected and not attempt.connection_noted:
                 attempt.connection_noted = True
-                operator = progress.operator or claim.agent or ""
+                operator = progress.operator or claim.agent
                 at = _utc(progress.connected)
                 self._write("connection", partial(self._ledger.connected, claim, at, operator))
             if attempt.verdict is not None or outcome(progress) is not None:  # not of what has come since
@@ -423,6 +423,7 @@ class Recaller:
         finally:
             self._untrack(attempt)
             self.ours.discard(attempt.claim.call_uuid)
+            self._wake()
 
     def _track(self, attempt: Attempt) -> None:
         self.attempts[attempt.claim.call_uuid] = attempt

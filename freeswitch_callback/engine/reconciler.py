@@ -52,26 +52,31 @@ class Reconciler:
         self._recaller = recaller
         self._second_look = second_look
         self._nothing_found: dict[str, float] = {}  # call uuid: when first
+        self._lost_at = 0.0
 
-    def run(self) -> bool:
+    def run(self, lost_at: float) -> bool:
         """Look at everything once; True if there is something that needs a second look soon.
 
-        Raises what FreeSWITCH or the database raise; run it again then.
+        `lost_at`: when we last lost sight of FreeSWITCH, epoch seconds. Raises what FreeSWITCH or the
+        database raise; run it again then.
         """
+        self._lost_at = lost_at
         in_doubt: set[str] = set()
+        others = False
         for held in self._ledger.held(node=self._node.name):
             call_uuid = held.claim.call_uuid
             watched = self._recaller.attempts.get(call_uuid)
             if watched is not None:
                 doubt = held.sent_at is not None and not self._catch_up(watched, held)
             else:
-                lived = call_uuid in self._recaller.ours
-                doubt = not lived and self._abandoned(held) and not self._take_over(held)
+                abandoned = call_uuid not in self._recaller.ours and self._abandoned(held)
+                doubt = abandoned and not self._take_over(held)
+                others = others or not (abandoned or call_uuid in self._recaller.ours)
             if doubt:
                 in_doubt.add(call_uuid)
         self._nothing_found = {uuid: at for uuid, at in self._nothing_found.items() if uuid in in_doubt}
         self._release_the_forgotten()
-        return bool(in_doubt)
+        return bool(in_doubt) or others
 
     def _abandoned(self, held: Held) -> bool:
         """Whether nobody lives this attempt: its engine is gone, or it is ours and its greenlet is."""
@@ -105,8 +110,12 @@ class Reconciler:
             attempt.progress = progress
         elif answered or second or ended:
             cause = "UNKNOWN" if progress.mode is Mode.AGENT_FIRST and answered else progress.second_cause
+            cut_off = held.core_uuid != self._node.core_uuid and attempt.answer_noted and self._lost_at
             attempt.progress = replace(
-                progress, ended=time.time(), cause=progress.cause or "UNKNOWN", second_cause=cause
+                progress,
+                ended=self._lost_at if cut_off else time.time(),
+                cause=progress.cause or "UNKNOWN",
+                second_cause=cause,
             )
         elif not self._seen_twice(call_uuid):
             return False

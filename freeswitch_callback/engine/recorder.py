@@ -34,16 +34,16 @@ class Recorder:
         stopping: Flag,
     ) -> None:
         self.node = node
-        self.capture_rules = capture
         self._ledger = ledger
         self._capture = Capture(node, capture)
         self._gates = gates
         self._wake = wake
         self._stopping = stopping
 
-    def forget(self) -> None:
-        """FreeSWITCH was restarted: the legs that were up are gone, and no event will tell."""
-        self._capture = Capture(self.node, self.capture_rules)
+    def freeswitch_went_away(self, at: float) -> None:
+        """It was restarted: the calls that were up are gone, and no event will tell. `at`: epoch seconds."""
+        for fact in self._capture.end_all(at):
+            self._write(fact)
 
     def keep(self, live: Container[str], before: float) -> None:
         """Forget the legs whose end was told while nobody listened (`Capture.keep`)."""
@@ -51,10 +51,13 @@ class Recorder:
 
     def feed(self, event: Event) -> None:
         for fact in self._capture.feed(event):
-            if isinstance(fact, Missed):
-                self.missed(fact)
-            else:
-                self.served(fact)
+            self._write(fact)
+
+    def _write(self, fact: Missed | Served) -> None:
+        if isinstance(fact, Missed):
+            self.missed(fact)
+        else:
+            self.served(fact)
 
     def missed(self, fact: Missed) -> int:
         """Record it; the row's id."""

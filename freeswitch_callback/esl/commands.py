@@ -212,11 +212,14 @@ class Originate:
         return {
             "callback_entry": _number(self.entry, "entry"),
             "ignore_early_media": "true",  # or a 183 would count as answered
+            "ignore_display_updates": "true",  # or each is shown the other's number once bridged
             "originate_timeout": _number(self.ring_timeout, "ring_timeout"),
         }
 
     def _to_client(self) -> dict[str, str]:
-        return {"origination_caller_id_number": phone(self.caller_id_number)}
+        """Our number as the name, too: else it is the agent's extension (seen on a running FreeSWITCH)."""
+        ours = phone(self.caller_id_number)
+        return {"origination_caller_id_name": ours, "origination_caller_id_number": ours}
 
     def _to_agent(self) -> dict[str, str]:
         """What the operator's phone shows.

@@ -15,6 +15,7 @@ import psycopg2
 import pytest
 
 from freeswitch_callback.core.facts import Mode
+from freeswitch_callback.core.schedule import RetryRules
 from freeswitch_callback.simulator import Answers, Silent
 from tests.acceptance.conftest import CLIENT, OURS
 
@@ -146,6 +147,31 @@ def test_what_nobody_can_know_is_parked_and_not_redialled(house, sim):
     house.row(state="unknown")
     house.until(lambda: house.ledger.reservations() == [])
     assert sim.dialled == []
+
+
+def test_who_waits_in_the_queue_when_freeswitch_dies_is_called_back(house, sim):
+    engine = house.engine()
+    call = sim.call(CLIENT, to="3000")
+    assert sim.wait_for(lambda: house.waits(call))
+    house.until(lambda: engine.sites[0].recaller.switchboard.callers.waiting("support@default"))
+    sim.crash()
+    sim.restart()
+    row = house.row(call_uuid=call.uuid)
+    assert (row["reason"], row["queue"]) == ("failed", "support@default")
+    house.free()
+    assert house.row(state="closed")["closed_as"] == "recalled"
+
+
+def test_a_talk_that_freeswitch_cut_short_by_dying_is_no_longer_than_it_was(house, sim):
+    sim.client(CLIENT, Answers(after=0.01))
+    house.missed()
+    engine = house.engine(retry=RetryRules(min_talk=3.0))
+    house.free()
+    house.row(state="connected")
+    sim.crash()
+    house.until(lambda: not engine.sites[0].up)
+    sim.restart()
+    assert house.row(state="waiting", attempts=1)["closed_as"] is None
 
 
 def test_an_engine_that_was_killed_leaves_nobody_reserved_for_ever(house, sim):

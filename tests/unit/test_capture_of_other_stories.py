@@ -293,6 +293,22 @@ def test_an_event_that_no_call_sent_is_no_call():
     assert rows([event("CUSTOM", 1, Event_Subclass="callback%3A%3Arequest")]) == []
 
 
+def test_who_waits_when_freeswitch_dies_was_missed():
+    capture = Capture("fs1", RULES)
+    up = [leg("CHANNEL_CREATE", 0), joined(1), leg("CHANNEL_CREATE", 0, "t"), joined(1, member="n", uuid="t")]
+    talking = [
+        leg("CHANNEL_CREATE", 3, "u", Call_Direction="outbound"),
+        leg("CHANNEL_ANSWER", 4, "u", Call_Direction="outbound"),
+        leg("CHANNEL_BRIDGE", 4, "t", Bridge_A_Unique_ID="t", Bridge_B_Unique_ID="u"),
+    ]
+    for e in up + talking:
+        capture.feed(e)
+    [fact] = capture.end_all(1_795_378_680 + 30)
+    assert isinstance(fact, Missed)
+    assert (fact.call_uuid, fact.reason, fact.timewait, fact.settled) == ("a", Reason.FAILED, 29, True)
+    assert capture.legs == 0
+
+
 def test_legs_whose_end_nobody_heard_are_forgotten_once_freeswitch_does_not_know_them():
     capture = Capture("fs1", RULES)
     rows(

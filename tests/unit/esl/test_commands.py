@@ -149,15 +149,15 @@ class TestGoldenText:
     def test_agent_first(self) -> None:
         assert RECALL.render() == (
             "bgapi originate {origination_uuid=7f0b9cb3-4081-474e-b20e-f99ec80632e7,callback_entry=7,"
-            "ignore_early_media=true,originate_timeout=30,"
+            "ignore_early_media=true,ignore_display_updates=true,originate_timeout=30,"
             "origination_caller_id_name='Recall 2m37s abandoned',origination_caller_id_number=+12025550206,"
             "sip_h_X-Callback-Id=12,sip_h_X-Callback-Wait=157,sip_h_X-Callback-Reason=abandoned,"
             "sip_copy_custom_headers=false,"
             "api_on_answer='db insert/callback/7f0b9cb3-4081-474e-b20e-f99ec80632e7.answered/1',"
             "api_hangup_hook='db insert/callback/7f0b9cb3-4081-474e-b20e-f99ec80632e7.ended/1'}"
             "[leg_timeout=8]sofia/internal/agent1001@127.0.0.1:5090 "
-            "&bridge({callback_entry=7,ignore_early_media=true,originate_timeout=30,"
-            "origination_caller_id_number=+12025559999,"
+            "&bridge({callback_entry=7,ignore_early_media=true,ignore_display_updates=true,originate_timeout=30,"
+            "origination_caller_id_name=+12025559999,origination_caller_id_number=+12025559999,"
             "api_on_answer='db insert/callback/7f0b9cb3-4081-474e-b20e-f99ec80632e7.second/1'}"
             "sofia/gateway/main/+12025550206)\n"
             "Job-UUID: 11111111-2222-3333-4444-555555555555\n\n"
@@ -166,11 +166,11 @@ class TestGoldenText:
     def test_client_first(self) -> None:
         assert replace(RECALL, mode="client-first", reason="no_answer", wait=45).render() == (
             "bgapi originate {origination_uuid=7f0b9cb3-4081-474e-b20e-f99ec80632e7,callback_entry=7,"
-            "ignore_early_media=true,originate_timeout=30,origination_caller_id_number=+12025559999,"
+            "ignore_early_media=true,ignore_display_updates=true,originate_timeout=30,origination_caller_id_name=+12025559999,origination_caller_id_number=+12025559999,"
             "api_on_answer='db insert/callback/7f0b9cb3-4081-474e-b20e-f99ec80632e7.answered/1',"
             "api_hangup_hook='db insert/callback/7f0b9cb3-4081-474e-b20e-f99ec80632e7.ended/1'}"
             "sofia/gateway/main/+12025550206 "
-            "&bridge({callback_entry=7,ignore_early_media=true,originate_timeout=30,"
+            "&bridge({callback_entry=7,ignore_early_media=true,ignore_display_updates=true,originate_timeout=30,"
             "origination_caller_id_name='Recall 45s no answer',origination_caller_id_number=+12025550206,"
             "sip_h_X-Callback-Id=12,sip_h_X-Callback-Wait=45,sip_h_X-Callback-Reason=no_answer,"
             "api_on_answer='db insert/callback/7f0b9cb3-4081-474e-b20e-f99ec80632e7.second/1'}"
@@ -181,7 +181,7 @@ class TestGoldenText:
     def test_through_the_queue(self) -> None:
         assert replace(RECALL, mode="queue", contact="").render() == (
             "bgapi originate {origination_uuid=7f0b9cb3-4081-474e-b20e-f99ec80632e7,callback_entry=7,"
-            "ignore_early_media=true,originate_timeout=30,origination_caller_id_number=+12025559999,"
+            "ignore_early_media=true,ignore_display_updates=true,originate_timeout=30,origination_caller_id_name=+12025559999,origination_caller_id_number=+12025559999,"
             "origination_callee_id_number=+12025550206,"
             "cc_export_vars=nolocal:api_on_answer,"
             "nolocal:api_on_answer='db insert/callback/7f0b9cb3-4081-474e-b20e-f99ec80632e7.second/1',"
@@ -370,7 +370,14 @@ CONTACT_LIKE = st.lists(
     max_size=14,
 ).map("".join)
 
-OUR_FIRST = ["origination_uuid", "callback_entry", "ignore_early_media", "originate_timeout"]
+OUR_FIRST = [
+    "origination_uuid",
+    "callback_entry",
+    "ignore_early_media",
+    "ignore_display_updates",
+    "originate_timeout",
+]
+SHOWN_TO_CLIENT = ["origination_caller_id_name", "origination_caller_id_number"]
 SHOWN_TO_AGENT = [
     "origination_caller_id_name",
     "origination_caller_id_number",
@@ -442,17 +449,17 @@ class TestWhateverIsGiven:
         shape = SHAPE.fullmatch(text)
         assert shape, text
         first, second = variable_names(shape[1]), variable_names(shape[4] or "")
-        assert first[:4] == OUR_FIRST
+        assert first[:5] == OUR_FIRST
         assert first[-2:] == ["api_on_answer", "api_hangup_hook"]
         if mode == "agent-first":
-            assert first[4:-2] == [*SHOWN_TO_AGENT, "sip_copy_custom_headers"]
-            assert second == [*OUR_FIRST[1:], "origination_caller_id_number", "api_on_answer"]
+            assert first[5:-2] == [*SHOWN_TO_AGENT, "sip_copy_custom_headers"]
+            assert second == [*OUR_FIRST[1:], *SHOWN_TO_CLIENT, "api_on_answer"]
         elif mode == "client-first":
-            assert first[4:-2] == ["origination_caller_id_number"]
+            assert first[5:-2] == SHOWN_TO_CLIENT
             assert second == [*OUR_FIRST[1:], *SHOWN_TO_AGENT, "api_on_answer"]
         else:
-            assert first[4:6] == ["origination_caller_id_number", "origination_callee_id_number"]
-            assert first[6:-2] == ["cc_export_vars", "nolocal:api_on_answer"]
+            assert first[5:8] == [*SHOWN_TO_CLIENT, "origination_callee_id_number"]
+            assert first[8:-2] == ["cc_export_vars", "nolocal:api_on_answer"]
         for own in (shape[2], shape[5]):
             for name in variable_names(own) if own else ():
                 assert not name.startswith(("execute_on_", "api_", "origination_", "originate_", "callback_"))
