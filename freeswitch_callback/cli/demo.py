@@ -224,7 +224,7 @@ def _summary(summary: Summary, simulator: Simulator, day: Day) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=8021, show_default=True)
 @click.option("--password", default="ClueCon", show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True, help="Who calls when, and what they do.")
-@click.option("--agents", type=click.IntRange(1, 50), default=3, show_default=True)
+@click.option("--agents", type=click.IntRange(1, 1000), default=3, show_default=True)
 @click.option(
     "--callers", type=click.FloatRange(0.1, 6000), default=20.0, show_default=True, help="Calls a minute."
 )

@@ -33,9 +33,6 @@ _RECONCILE_EVERY = 60.0
 _FORGET_AFTER = 3600.0
 """Seconds without a word after which a leg that FreeSWITCH does not know any more is forgotten."""
 
-_FINISHING = 6.0
-"""Seconds that a stopping engine gives to attempts that are neither sent nor given back."""
-
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
@@ -47,13 +44,18 @@ class NodeAddress:
 
 @dataclass(frozen=True, slots=True)
 class EngineRules:
-    """All that a configuration says to an engine. `poll` and `second_look` (`Reconciler`): seconds."""
+    """All that a configuration says to an engine. Times in seconds.
+
+    `second_look`: see `Reconciler`. `finishing`: what a stopping engine gives to attempts that are neither
+    sent nor given back; with what closing takes on top, it ends within 10 s.
+    """
 
     capture: CaptureRules
     gates: Callable[[str | None], GateRules]
     recall: Callable[[str], RecallRules]
     poll: float = 5.0
     second_look: float = 10.0
+    finishing: float = 6.0
 
 
 class Engine:
@@ -141,7 +143,7 @@ class Engine:
 
     def _finish(self) -> None:
         """Within 10 s: what was not sent is given back; what is up is left to the next engine, at once."""
-        deadline = time.monotonic() + _FINISHING
+        deadline = time.monotonic() + self._rules.finishing
         while any(site.recaller.in_between for site in self.sites) and time.monotonic() < deadline:
             self._wake.clear()
             self._wake.wait(0.1)

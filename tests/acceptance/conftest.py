@@ -45,6 +45,7 @@ class House:
         self.other_nodes: list[NodeAddress] = []
         self.poll = 0.5
         self.second_look = 0.5
+        self.finishing = 1.0
         self._running: list[tuple[Engine, gevent.Greenlet, Ledger]] = []
 
     def engine(self, **changes: Any) -> Engine:
@@ -61,6 +62,7 @@ class House:
                 lambda queue: rules,
                 poll=self.poll,
                 second_look=self.second_look,
+                finishing=self.finishing,
             ),
         )
         self._running.append((engine, gevent.spawn(engine.run), ledger))

@@ -329,9 +329,8 @@ def test_the_readme_names_every_command():
     assert [name for name in cli.cli.commands if f"{name}" not in text] == []
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_demo_ends_with_a_summary_whose_figures_agree_with_the_simulators(seed, capsys):
-    assert cli.main(["demo", "--seconds", "6", "--seed", str(seed)]) == 0
+def test_the_demo_ends_with_a_summary_whose_figures_agree_with_the_simulators(capsys):
+    assert cli.main(["demo", "--seconds", "6", "--seed", "2"]) == 0
     out = capsys.readouterr().out
     figures = dict(line.split(": ", 1) for line in out.rpartition("\n\n")[2].split("\n") if ": " in line)
     missed, called_back = figures["missed"], figures["called back"]
@@ -368,7 +367,7 @@ def test_simulate_and_run_in_two_terminals_record_and_recall(tmp_path, capsys):
     environ = os.environ | {"PYTHONUNBUFFERED": "1"}
     program = [sys.executable, "-m", "freeswitch_callback"]
     simulate = subprocess.Popen(
-        [*program, "simulate", "--port", "0", "--callers", "150", "--agents", "50"],
+        [*program, "simulate", "--port", "0", "--callers", "500", "--agents", "120"],
         stdout=subprocess.PIPE,
         env=environ,
     )
@@ -389,10 +388,10 @@ def test_simulate_and_run_in_two_terminals_record_and_recall(tmp_path, capsys):
     try:
         with gevent.Timeout(50), closing(Ledger(f"sqlite://{tmp_path}/callback.db")) as ledger:
             ledger.migrate()
-            while not ledger.summary().by_outcome:
+            while not ledger.summary().by_state.get("connected"):
                 gevent.idle()
         rows = shell.json("list")
-        assert any(row["attempts"] or row["recalldate"] for row in rows)
+        assert any(row["recalldate"] and row["recalloperator"] for row in rows)
     finally:
         for process in (run, simulate):
             process.terminate()
