@@ -7,6 +7,7 @@ callers who wait live in the queues that they serve leave them to us (`fairness`
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,7 +22,7 @@ _SERVING = frozenset({"Ready", "No Answer"})
 class Fairness(StrEnum):
     """Whether a recall may take an agent whom a live caller could have."""
 
-    LIVE_FIRST = "live-first"
+    LIVE_FIRST = "live-first"  # no: each caller who waits has a free agent left
     BY_ARRIVAL = "by-arrival"  # a recall keeps the place of its call against those who wait now
     RECALL_FIRST = "recall-first"
 
@@ -81,12 +82,58 @@ def next_free(operators: Iterable[Operator], now: float) -> float | None:
     return min((at for o in operators if (at := o.free_at()) is not None and at > now), default=None)
 
 
+class _Left:
+    """The free agents that are left, and how many of them each queue could give to its live callers."""
+
+    def __init__(self, operators: Iterable[Operator], callers: Callers) -> None:
+        self.operators = list(operators)
+        self._callers = callers
+        self._by_level: dict[str, Counter[int]] = {}
+        for operator in self.operators:
+            for queue, (level, _) in operator.tiers.items():
+                self._by_level.setdefault(queue, Counter())[level] += 1
+
+    def take(self, operator: Operator) -> None:
+        self.operators.remove(operator)
+        for queue, (level, _) in operator.tiers.items():
+            self._by_level[queue][level] -= 1
+
+    def able(self, queue: str, rule: QueueRules, recall: Due | None) -> list[Operator]:
+        """Those who may take a recall of this queue; `recall` is None where any recall is meant."""
+        return [o for o in self.operators if queue in o.tiers and self._may_take(o, rule, recall)]
+
+    def _may_take(self, operator: Operator, rule: QueueRules, recall: Due | None) -> bool:
+        if rule.fairness is Fairness.RECALL_FIRST:
+            return True
+        if rule.mode is Mode.QUEUE and rule.fairness is Fairness.LIVE_FIRST:
+            return True  # nobody is reserved: `assign` counts the agents that the callers leave
+        first = self._callers.first(tuple(operator.tiers))
+        if first is None:
+            return True
+        if rule.fairness is Fairness.BY_ARRIVAL and (recall is None or recall.called_at.timestamp() < first):
+            return True
+        return self._enough_without(operator)
+
+    def _enough_without(self, operator: Operator) -> bool:
+        """Whether the callers who wait in this agent's queues have an agent each without this one.
+
+        Only agents whom those queues would call no later count: tier rules may make the next level wait.
+        """
+        waiting = {queue: n for queue in operator.tiers if (n := self._callers.waiting(queue))}
+        others = (
+            sum(n for level, n in self._by_level[queue].items() if level <= operator.tiers[queue][0]) - 1
+            for queue in waiting
+        )
+        return sum(waiting.values()) <= min(others)
+
+
 def open_queues(
     operators: Collection[Operator], callers: Callers, rules: Callable[[str], QueueRules]
 ) -> set[str]:
     """The queues for which a recall could start now, given these free agents: what to ask the ledger for."""
+    left = _Left(operators, callers)
     queues = {queue for operator in operators for queue in operator.tiers}
-    return {q for q in queues if any(_may_take(o, q, callers, rules(q), None) for o in operators)}
+    return {queue for queue in queues if left.able(queue, rules(queue), None)}
 
 
 def assign(
@@ -101,45 +148,29 @@ def assign(
     `under_way`: queue-mode recalls that no agent has taken yet, by queue. They, and the callers who wait,
     each use up one free agent of their queue. Never more assignments than free agents.
     """
-    left = list(operators)
-    pending = dict(under_way)
+    left = _Left(operators, callers)
     assignments = []
     for recall in recalls:
         queue = recall.queue or ""
         rule = rules(queue)
-        able = [o for o in left if queue in o.tiers and _may_take(o, queue, callers, rule, recall)]
+        able = left.able(queue, rule, recall)
         if not able:
             continue
         agent = min(able, key=lambda o: (*o.tiers[queue], o.idle_since))
         if rule.mode is not Mode.QUEUE:
             assignments.append(Assignment(recall, agent.name))
-        elif len(able) > _others(able, callers, pending):
+        elif len(able) > _others(able, callers, under_way):
             assignments.append(Assignment(recall, None))
         else:
             continue
-        left.remove(agent)
+        left.take(agent)
     return assignments
 
 
-def _others(able: Sequence[Operator], callers: Callers, pending: Mapping[str, int]) -> int:
+def _others(able: Sequence[Operator], callers: Callers, under_way: Mapping[str, int]) -> int:
     """Those who will want one of these agents first, in whatever queue the agents serve."""
     queues = {queue for operator in able for queue in operator.tiers}
-    return sum(callers.waiting(queue) + pending.get(queue, 0) for queue in queues)
-
-
-def _may_take(o: Operator, queue: str, callers: Callers, rule: QueueRules, recall: Due | None) -> bool:
-    if queue not in o.tiers:
-        return False
-    if rule.fairness is Fairness.RECALL_FIRST:
-        return True
-    if rule.mode is Mode.QUEUE and rule.fairness is Fairness.LIVE_FIRST:
-        return True  # nobody is reserved: `assign` counts the agents that the callers leave
-    first = callers.first(tuple(o.tiers))
-    if first is None:
-        return True
-    if rule.fairness is Fairness.BY_ARRIVAL:
-        return recall is None or recall.called_at.timestamp() < first
-    return False
+    return sum(callers.waiting(queue) + under_way.get(queue, 0) for queue in queues)
 
 
 def serving(state: str) -> bool:

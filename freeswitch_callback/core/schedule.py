@@ -66,7 +66,7 @@ def settle(progress: Progress, attempts: int, failures: int, rules: RetryRules) 
         return Settlement(result, cause, retry_in=delay, counted=counted, agent_failed=True)
     if attempts + 1 >= rules.attempts:
         return Settlement(result, cause, closed_as=ClosedAs.EXHAUSTED)
-    note = f"talked {progress.talked:.0f} s, min_talk is {rules.min_talk:g} s" if progress.connected else ""
+    note = f"talked {progress.talked:.1f} s, min_talk is {rules.min_talk:g} s" if progress.connected else ""
     return Settlement(result, cause, retry_in=rules.retry[_DELAY[result]], note=note)
 
 

@@ -13,9 +13,10 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Literal
 
 import structlog
 from gevent.event import Event as Flag
@@ -83,6 +84,7 @@ class Attempt:
         self.recall = recall
         self.progress = progress
         self.changed = Flag()
+        self.somebody_else = False  # it was the agent: any other may take the recall at once
         self.verdict: Settlement | None = None  # how it ended, where no event can tell
         self.answer_noted = False
         self.connection_noted = False
@@ -217,9 +219,9 @@ class Recaller:
                 self._held.pop(agent, None)
             self._queue_calls.pop(call_uuid, None)
             self.ours.discard(call_uuid)
-            if sent:
+            if sent or (attempt is not None and attempt.somebody_else):
                 self._wake()
-            else:  # somebody else has the recall or the agent, or something is wrong: not at once again
+            else:  # another engine has the recall or the agent, or something is wrong: not at once again
                 self._not_before[recall.id] = time.monotonic() + _RECALL_AGAIN_AFTER
                 self._rest(agent, _AGENT_AGAIN_AFTER)
 
@@ -243,7 +245,8 @@ class Recaller:
             if claim.agent is not None:
                 reserved = None
                 reserved = callcenter.reserve(self.node, claim.agent)
-                if not reserved or not self._still_free(claim.agent):
+                if not self._still_free(claim.agent) or not reserved:
+                    attempt.somebody_else = True  # the picture of this agent is right now
                     return self._step_back(claim, reserved)
             originate = self._originate(claim, recall, rules)
         except (FreeSwitchError, UnsafeValue) as error:
@@ -346,6 +349,10 @@ class Recaller:
     def _settle(self, attempt: Attempt, settlement: Settlement) -> None:
         """Let the agent go, whatever the database does; then write the end of the attempt."""
         claim, rules = attempt.claim, self._rules(attempt.claim.queue or "")
+        if settlement.hangup_cause in FAULTS:
+            # A gateway or profile that is not there: every other recall would fail the same way.
+            log.error("dial_string_at_fault", cause=settlement.hangup_cause, dial_string=rules.dial_string)
+            self._faulty_until = time.time() + 60.0
         given_back = False
         if claim.agent is not None:
             if agent_was_away(settlement, claim.mode):
@@ -362,10 +369,6 @@ class Recaller:
             hangup_cause=settlement.hangup_cause, talked=round(attempt.progress.talked),
             closed_as=str(settlement.closed_as or ""),
         )  # fmt: skip
-        if settlement.hangup_cause in FAULTS:
-            # A gateway or profile that is not there: every other recall would fail the same way.
-            log.error("dial_string_at_fault", cause=settlement.hangup_cause, dial_string=rules.dial_string)
-            self._faulty_until = time.time() + 60.0
         self._clear_marks(claim)
 
     def _give_back(self, name: str, *, talked: bool) -> bool:
@@ -374,9 +377,13 @@ class Recaller:
             agent = callcenter.read_agent(self.node, name)
             if agent is not None and agent.state == "Reserved":
                 on_demand = agent.status == "Available (On Demand)"
+                ready_time = agent.ready_time
                 if talked and agent.wrap_up_time:
-                    callcenter.set_ready_at(self.node, name, int(time.time()) + agent.wrap_up_time)
-                callcenter.release(self.node, name, to="Idle" if talked and on_demand else "Waiting")
+                    ready_time = int(time.time()) + agent.wrap_up_time
+                    callcenter.set_ready_at(self.node, name, ready_time)
+                to: Literal["Idle", "Waiting"] = "Idle" if talked and on_demand else "Waiting"
+                callcenter.release(self.node, name, to=to)
+                self.switchboard.seen(replace(agent, state=to, ready_time=ready_time))
             if talked:
                 self.switchboard.recall_ended[name] = time.time()
         except FreeSwitchError as error:

@@ -200,6 +200,21 @@ def test_an_agent_in_wrap_up_is_called_when_it_ends_though_no_event_tells(house,
     assert ring.at >= agent.last_bridge_end + 2
 
 
+def test_wrap_up_after_a_recall_is_kept_and_ends_in_time(house, sim):
+    sim.agent(AGENT).wrap_up_time = 2
+    house.missed()
+    house.missed(phone="+12025550201")
+    house.engine()
+    house.free()
+    house.until(lambda: [r["state"] for r in house.rows()] == ["closed", "closed"])
+    first, second = sim.phone_log(AGENT)
+    ended = house.attempts(1)[0]["ended_at"].timestamp()
+    assert int(ended) + 2 <= second.at < ended + 4
+    whats = [entry["what"] for id_ in (1, 2) for entry in house.ledger.show(id_)["journal"]]
+    assert "aborted" not in whats
+    assert first.at < second.at
+
+
 def test_an_agent_whose_phone_is_in_use_is_left_alone(house, sim):
     sim.set_behaviour(AGENT, Answers(after=0.01))
     call = sim.direct_call("+12025550122", "1001", behaviour=None, hangs_up_after_talk=None)
