@@ -202,6 +202,7 @@ def test_an_agent_in_wrap_up_is_called_when_it_ends_though_no_event_tells(house,
 
 def test_wrap_up_after_a_recall_is_kept_and_ends_in_time(house, sim):
     sim.agent(AGENT).wrap_up_time = 2
+    sim.client("+12025550201", Answers(after=0.02, talks=0.1))
     house.missed()
     house.missed(phone="+12025550201")
     house.engine()

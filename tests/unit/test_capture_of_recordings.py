@@ -15,6 +15,7 @@ import pytest
 from freeswitch_callback.core.capture import Capture, CaptureRules, Direct
 from freeswitch_callback.core.cdr import from_cdr
 from freeswitch_callback.core.facts import Missed, Reason, Served
+from freeswitch_callback.errors import ProtocolError
 from tests import recordings
 
 RULES = CaptureRules(
@@ -213,3 +214,11 @@ def test_a_call_bears_the_moment_it_came_in():
 def test_queues_that_are_not_ours_are_left_alone():
     only_sales = Capture("fs1", CaptureRules(queues=("sales@*",)))
     assert ledger_of(recordings.events("abandoned"), only_sales) == []
+
+
+@pytest.mark.parametrize("damage", ["variables", "callflow", None])
+def test_what_is_no_cdr_is_said_so(damage):
+    cdr = recordings.cdr("abandoned") if damage else {}
+    cdr.pop(damage, None)
+    with pytest.raises(ProtocolError, match="not a record of mod_json_cdr"):
+        from_cdr(cdr, "fs1", RULES)
