@@ -140,3 +140,15 @@ def scripted(*stories: Story, family: int = socket.AF_INET) -> Iterator[Scripted
 def happened(flag: Flag, within: float = 1.5) -> bool:
     """Waits for a flag; whether it was set in time."""
     return bool(flag.wait(within))
+
+
+def after_login(*frames: bytes, then: Callable[[Client], None] = Client.until_closed) -> Story:
+    """Lets in, waits for one command (so that the handlers are in place), answers it, says these frames."""
+
+    def story(client: Client) -> None:
+        client.let_in()
+        client.send(usual(client.command()))
+        client.send(b"".join(frames))
+        then(client)
+
+    return story

@@ -25,6 +25,7 @@ from tests.integration.scripted_server import (
     Client,
     ScriptedServer,
     Story,
+    after_login,
     answer,
     event,
     happened,
@@ -134,18 +135,6 @@ def talking(client: type[Ours], *stories: Story, seen: list[Any] | None = None) 
             yield ours
         finally:
             ours.close()
-
-
-def after_login(*frames: bytes, then: Callable[[Client], None] = Client.until_closed) -> Story:
-    """Lets in, waits for one command (so that the handlers are in place), answers it, says these frames."""
-
-    def story(client: Client) -> None:
-        client.let_in()
-        client.send(usual(client.command()))
-        client.send(b"".join(frames))
-        then(client)
-
-    return story
 
 
 def cut(client: Client) -> None:

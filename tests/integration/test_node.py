@@ -17,6 +17,7 @@ from tests.integration.scripted_server import (
     Client,
     ScriptedServer,
     Story,
+    after_login,
     answer,
     event,
     happened,
@@ -70,18 +71,6 @@ def healthy(client: Client) -> None:
     client.serve()
 
 
-def listening(*frames: bytes, then: Callable[[Client], None] = Client.until_closed) -> Story:
-    """The connection for events: says these frames behind the reply to the subscription."""
-
-    def story(client: Client) -> None:
-        client.let_in()
-        client.send(usual(client.command()))
-        client.send(b"".join(frames))
-        then(client)
-
-    return story
-
-
 def cut(client: Client) -> None:
     """Hangs up."""
 
@@ -90,7 +79,7 @@ class TestANodeThatIsUp:
     def test_tells_up_first_and_then_the_events_in_their_order(self) -> None:
         owner = Owner()
         frames = [event("HEARTBEAT", N=str(number)) for number in range(3)]
-        with scripted(listening(*frames), healthy) as server, node_at(server, owner) as node:
+        with scripted(after_login(*frames), healthy) as server, node_at(server, owner) as node:
             assert [owner.hears() for _ in range(4)] == ["up", "event 0", "event 1", "event 2"]
             assert node.up.is_set()
             assert node.core_uuid == "core-1"
@@ -121,7 +110,7 @@ class TestANodeThatIsUp:
                 gevent.sleep(0)
                 client.send(usual(command))
 
-        with scripted(listening(), one_by_one) as server, node_at(server) as node:
+        with scripted(after_login(), one_by_one) as server, node_at(server) as node:
             assert happened(node.up)
             calls = [gevent.spawn(node.api, f"echo {number}") for number in range(10)]
             calls.append(gevent.spawn(node.send_originate, ORIGINATE))
@@ -138,7 +127,11 @@ class TestANodeThatIsUp:
 
         owner = Picky()
         frames = [event("HEARTBEAT", N=what) for what in ("bad", "good")]
-        with capture_logs() as logs, scripted(listening(*frames), healthy) as server, node_at(server, owner):
+        with (
+            capture_logs() as logs,
+            scripted(after_login(*frames), healthy) as server,
+            node_at(server, owner),
+        ):
             assert [owner.hears(), owner.hears()] == ["up", "event good"]
         assert any("HEARTBEAT" in str(line) and line["log_level"] == "error" for line in logs)
 
@@ -150,7 +143,7 @@ class TestANodeThatIsUp:
         owner = Buggy()
         with (
             capture_logs() as logs,
-            scripted(listening(event("HEARTBEAT")), healthy, listening(), healthy) as server,
+            scripted(after_login(event("HEARTBEAT")), healthy, after_login(), healthy) as server,
             node_at(server, owner),
         ):
             assert [owner.hears() for _ in range(3)] == ["up", "down", "up"]
@@ -162,7 +155,10 @@ class TestANodeThatIsUp:
                 raise TypeError("a bug")
 
         owner = Buggy()
-        with scripted(listening(then=cut), healthy, listening(), healthy) as server, node_at(server, owner):
+        with (
+            scripted(after_login(then=cut), healthy, after_login(), healthy) as server,
+            node_at(server, owner),
+        ):
             assert [owner.hears(), owner.hears()] == ["up", "up"]
 
 
@@ -170,8 +166,8 @@ class TestANodeThatLosesItsServer:
     @pytest.mark.parametrize(
         "stories",
         [
-            (listening(then=cut), healthy),
-            (listening(), lambda client: (client.let_in(), client.send(usual(client.command())))),
+            (after_login(then=cut), healthy),
+            (after_login(), lambda client: (client.let_in(), client.send(usual(client.command())))),
         ],
         ids=["events", "commands"],
     )
@@ -179,7 +175,7 @@ class TestANodeThatLosesItsServer:
         self, stories: tuple[Story, Story]
     ) -> None:
         owner = Owner()
-        with scripted(*stories, listening(), healthy) as server, node_at(server, owner) as node:
+        with scripted(*stories, after_login(), healthy) as server, node_at(server, owner) as node:
             assert [owner.hears() for _ in range(3)] == ["up", "down", "up"]
             assert node.up.is_set()
             assert server.count == 4  # both are made anew
@@ -188,7 +184,7 @@ class TestANodeThatLosesItsServer:
         owner = Owner()
         frames = [event("HEARTBEAT", N=str(number)) for number in range(20)]
         with (
-            scripted(listening(*frames, then=cut), healthy, listening(), healthy) as server,
+            scripted(after_login(*frames, then=cut), healthy, after_login(), healthy) as server,
             node_at(server, owner),
         ):
             told = [owner.hears() for _ in range(22)]
@@ -205,7 +201,7 @@ class TestANodeThatLosesItsServer:
         owner = Slow()
         frames = [event("HEARTBEAT", N=str(number)) for number in range(3)]
         with (
-            scripted(listening(*frames, then=cut), healthy, listening(), healthy) as server,
+            scripted(after_login(*frames, then=cut), healthy, after_login(), healthy) as server,
             node_at(server, owner) as node,
         ):
             assert owner.hears() == "up"
@@ -237,7 +233,7 @@ class TestANodeThatLosesItsServer:
         asked = Flag()
         owner = Asking()
         with (
-            scripted(listening(event("HEARTBEAT", N="1"), then=cut_then), answers_once) as server,
+            scripted(after_login(event("HEARTBEAT", N="1"), then=cut_then), answers_once) as server,
             node_at(server, owner, reply_timeout=30.0) as node,
         ):
             owner.node = node
@@ -259,7 +255,7 @@ class TestANodeThatLosesItsServer:
             client.until_closed()
 
         with (
-            scripted(listening(), deaf) as server,
+            scripted(after_login(), deaf) as server,
             node_at(server, owner, ping_interval=0.02, reply_timeout=0.05),
         ):
             assert [owner.hears(), owner.hears()] == ["up", "down"]
@@ -300,7 +296,7 @@ class TestANodeThatLosesItsServer:
 
     def test_one_server_away_does_not_hurt_the_others(self) -> None:
         frames = [event("HEARTBEAT", N="1")]
-        with scripted(Client.until_closed) as silent, scripted(listening(*frames), healthy) as well:
+        with scripted(Client.until_closed) as silent, scripted(after_login(*frames), healthy) as well:
             owner = Owner()
             with node_at(silent), node_at(silent), node_at(well, owner) as node:
                 assert [owner.hears(), owner.hears()] == ["up", "event 1"]
@@ -333,7 +329,7 @@ class TestStopping:
             asked.set()
             client.until_closed()
 
-        with scripted(listening(), slow) as server, node_at(server, reply_timeout=30) as node:
+        with scripted(after_login(), slow) as server, node_at(server, reply_timeout=30) as node:
             assert happened(node.up)
             call = gevent.spawn(node.api, "msleep 3000")
             assert happened(asked)
@@ -360,7 +356,7 @@ class TestStopping:
 
         owner = Owner()
         with (
-            scripted(listening(), deaf) as server,
+            scripted(after_login(), deaf) as server,
             node_at(server, owner, ping_interval=0.01, reply_timeout=30) as node,
         ):
             assert happened(pinged)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freeswitch_callback.core.numbers import NumberRules, read
+from tests import hostile
 
 RULES = NumberRules("US", frozenset({"US", "DE", "RU"}), frozenset({"+12025559999"}))
 
@@ -29,41 +30,7 @@ def test_a_good_number_is_called_however_it_is_written(phone, region, e164):
 
 @pytest.mark.parametrize(
     "phone",
-    [
-        "",
-        "_undef_",
-        "anonymous",
-        "Restricted",
-        "0000000000",
-        "+",
-        "++",
-        "110",
-        "911",
-        "*#06#",
-        "10",
-        "++4930123456",
-        "1-800-FLOWERS",
-        "+4930123456;ext=99",
-        "tel:030123456;phone-context=evil",
-        "１２３４５６７８９０１",
-        "٠٣٠١٢٣٤٥٦٧٨",
-        "+49\u200b30123456",
-        "+4930123456\n",
-        "sip:100@evil",
-        "100,loopback/900",
-        "100|loopback/900",
-        "100:_:loopback/900",
-        "{a=b}100",
-        "<a=b>100",
-        "${system(x)}",
-        "100/default '&system(touch x)' XML",
-        "100 &bridge(loopback/900)",
-        "+1900\nEvent-Name",
-        "\x1b[2J",
-        "[execute_on_answer='system x']100",
-        "+" + "1" * 300,
-        "a" * 70_000,
-    ],
+    hostile.NUMBERS,
 )
 def test_what_is_no_number_is_refused(phone):
     number = read(phone, RULES)
