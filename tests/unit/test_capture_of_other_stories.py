@@ -216,6 +216,13 @@ def test_a_caller_is_who_waits_as_a_member_whatever_the_direction_of_the_leg():
     assert (row.phone, row.timewait) == ("+12025550155", 8)
 
 
+def test_the_number_is_the_callers_though_we_hear_of_them_after_they_were_picked_up():
+    """From then on their leg shows the number of whoever picked them up (`intercepted_from_the_queue`)."""
+    swapped = {"Caller_Caller_ID_Number": "agent1002", "Caller_Orig_Caller_ID_Number": CALLER}
+    [row] = rows([joined(60, **swapped), leg("CHANNEL_HANGUP", 70, **swapped)])
+    assert row.phone == CALLER
+
+
 def test_our_own_recall_is_never_a_miss():
     story = [leg("CHANNEL_CREATE", 0, v_callback_entry="7"), joined(1), leg("CHANNEL_HANGUP", 9)]
     assert rows(story) == []
