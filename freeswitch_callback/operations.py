@@ -11,7 +11,7 @@ from typing import Any
 
 from freeswitch_callback.core.facts import Missed, Opening, Reason
 from freeswitch_callback.core.gates import GateRules, opening
-from freeswitch_callback.errors import CallbackError, CommandFailed, FreeSwitchError, UsageError
+from freeswitch_callback.errors import CallbackError, FreeSwitchError, UsageError
 from freeswitch_callback.esl import callcenter
 from freeswitch_callback.esl.client import Connection
 from freeswitch_callback.ledger import Filter, Ledger, Recorded, Replayed
@@ -138,7 +138,7 @@ def check_node(
                 return
         yield Finding(Level.OK, name, "mod_callcenter and mod_db are loaded")
         yield from _check_callcenter(node, name, wanted_queues)
-    except (FreeSwitchError, CommandFailed) as error:
+    except FreeSwitchError as error:
         yield Finding(Level.BAD, name, str(error), 4)
     finally:
         node.close()

@@ -112,12 +112,13 @@ def _watch(ledger: Ledger, seconds: int, stopped: Event, running: gevent.Greenle
     """Show what happens until the time is over, somebody has seen enough, or the engine has failed."""
     deadline = time.monotonic() + seconds
     on_screen = sys.stdout.isatty()
+    newest = Filter(limit=_ROWS if on_screen else 1000)
     with _screen() if on_screen else _lines() as update:
         while not running.ready() and (left := deadline - time.monotonic()) > 0:
-            update(list(ledger.listing(Filter(limit=_ROWS if on_screen else 1000))), left)
+            update(list(ledger.listing(newest)), left)
             if stopped.wait(min(_REFRESH, left)):
                 break
-        update(list(ledger.listing(Filter(limit=_ROWS if on_screen else 1000))), 0.0)
+        update(list(ledger.listing(newest)), 0.0)
 
 
 Update = Callable[[list[Any], float], None]

@@ -144,6 +144,7 @@ def _bridge(progress: Progress, event: Event) -> Progress:
         progress,
         second=other,
         bridged=event.timestamp,
+        client_rang=True,  # whatever of it we have not heard
         second_answered=event.timestamp if picked_up else progress.second_answered,
         operator=event.get("variable_cc_agent") or progress.operator,
     )

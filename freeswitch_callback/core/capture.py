@@ -41,6 +41,7 @@ SUBCLASSES = ("callcenter::info", "callback::missed", "callback::request")
 OWN_CALL = "callback_entry"
 """The channel variable on every leg of our own recalls: the attempt's id. They are never misses."""
 
+_OWN = f"variable_{OWN_CALL}"
 _REMEMBER = 300.0  # seconds of event time that an ended leg stays known, for what comes late or twice
 
 _CUT_OFF = "cut off"  # ours: FreeSWITCH itself went away
@@ -213,8 +214,8 @@ class Capture:
             leg.calledid = _first(event.get, self.rules.called_number)
             leg.context = event.get("Caller-Context") or ""
             leg.destination = event.get("Caller-Destination-Number") or ""
-        if event.get(f"variable_{OWN_CALL}") is not None:
-            leg.own = True
+            # Set by the originate, so it is there from the leg's first event on.
+            leg.own = event.get(_OWN) is not None
         return leg
 
     def _created(self, event: Event) -> list[Leg]:

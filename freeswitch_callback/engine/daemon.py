@@ -115,10 +115,14 @@ class Engine:
 
     def _recall(self) -> None:
         """Wake on events; as the safety net, on the poll; and when an agent or a recall comes due."""
+        expired = 0.0
         while not self._stopping.is_set():
             self._wake.clear()
             try:
                 wait = self._round()
+                if time.monotonic() - expired >= self._rules.poll:  # a write: not between an agent and a call
+                    expired = time.monotonic()
+                    self._ledger.expire()
             except DatabaseUnreachable as error:
                 log.error("recalls_paused", error=str(error))
                 wait = self._rules.poll
@@ -126,7 +130,6 @@ class Engine:
 
     def _round(self) -> float:
         """One look at all nodes; seconds until the next is due by itself."""
-        self._ledger.expire()
         free_at = [at for site in self.sites if site.up and (at := site.recaller.round()) is not None]
         due = self._ledger.next_due()
         waits = [self._rules.poll, *(at - time.time() for at in free_at)]

@@ -113,7 +113,7 @@ class Recaller:
         self.attempts: dict[str, Attempt] = {}  # by call uuid
         self._jobs: dict[str, Attempt] = {}
         self.ours: set[str] = set()  # call uuids that a greenlet of this process lives, claimed or not yet
-        self._held: dict[str, Attempt | None] = {}  # agents of ours
+        self._held: set[str] = set()  # agents of ours
         self._ledger = ledger
         self._engine = engine
         self._rules = rules
@@ -171,7 +171,7 @@ class Recaller:
         for assignment in dispatch.assign(recalls, ready, callers, self._queue_rules, self._under_way()):
             call_uuid = str(uuid.uuid4())
             if assignment.agent is not None:
-                self._held[assignment.agent] = None
+                self._held.add(assignment.agent)
             else:
                 self._queue_calls[call_uuid] = assignment.recall.queue or ""
             self.ours.add(call_uuid)
@@ -216,7 +216,7 @@ class Recaller:
             if attempt is not None:
                 self._untrack(attempt)
             if agent is not None:
-                self._held.pop(agent, None)
+                self._held.discard(agent)
             self._queue_calls.pop(call_uuid, None)
             self.ours.discard(call_uuid)
             if sent or (attempt is not None and attempt.somebody_else):
@@ -436,13 +436,13 @@ class Recaller:
         self.attempts[attempt.claim.call_uuid] = attempt
         self._jobs[attempt.claim.job_uuid] = attempt
         if attempt.claim.agent is not None:
-            self._held[attempt.claim.agent] = attempt
+            self._held.add(attempt.claim.agent)
 
     def _untrack(self, attempt: Attempt) -> None:
         self.attempts.pop(attempt.claim.call_uuid, None)
         self._jobs.pop(attempt.claim.job_uuid, None)
         if attempt.claim.agent is not None:
-            self._held.pop(attempt.claim.agent, None)
+            self._held.discard(attempt.claim.agent)
 
 
 def _utc(seconds: float) -> datetime:

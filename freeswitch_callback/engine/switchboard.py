@@ -6,7 +6,7 @@ at once more before anybody is called.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from urllib.parse import unquote
 
@@ -133,7 +133,7 @@ class Switchboard:
         """Whether a live channel is this agent's phone."""
         return phone_of(agent.contact) in self._live.values()
 
-    def operators(self, held: Mapping[str, object]) -> list[Operator]:
+    def operators(self, held: Collection[str]) -> list[Operator]:
         """The agents as the decision sees them; `held` are those that a recall of ours has."""
         phones = set(self._live.values())
         return [

@@ -130,6 +130,11 @@ class House:
         fact = Missed(**(given | values))
         return self.ledger.record(fact, opening(fact, self.gates)).missed_id
 
+    def hang_up_the_recall(self) -> None:
+        """The first leg of the one recall that is up hangs up."""
+        [held] = self.ledger.held()
+        self.sim.api(f"uuid_kill {held.claim.call_uuid}")
+
     def free(self, agent: str = "1001@default") -> None:
         self.sim.set_status(agent, "Available")
 

@@ -305,8 +305,7 @@ def test_an_agent_whom_somebody_has_changed_meanwhile_is_left_as_they_are(house,
     house.free()
     house.row(state="connected")
     sim.api(f"callcenter_config agent set state {AGENT} Idle")
-    [held] = house.ledger.held()
-    sim.api(f"uuid_kill {held.claim.call_uuid}")
+    house.hang_up_the_recall()
     house.row(state="closed")
     house.until(lambda: house.ledger.reservations() == [])
     assert house.state() == "Idle"
@@ -327,8 +326,7 @@ def test_the_agent_is_free_again_though_the_database_is_away(house, sim, monkeyp
         raise DatabaseUnreachable("the database is away")
 
     monkeypatch.setattr(engine.ledger, "settle", settle)
-    [held] = house.ledger.held()
-    sim.api(f"uuid_kill {held.claim.call_uuid}")
+    house.hang_up_the_recall()
     house.until(lambda: house.state() == "Waiting")
     assert house.row()["state"] == "connected"
     away.set()

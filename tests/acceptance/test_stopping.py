@@ -35,9 +35,8 @@ def test_a_call_that_is_up_goes_on_and_the_next_engine_follows_it_to_its_end(hou
     assert sim.live_calls(CLIENT) == 1, "client and operator still talk"
     assert house.state() == "Reserved"
     house.engine()
-    [held] = house.ledger.held()
-    assert held.claim.engine != first.name
-    sim.api(f"uuid_kill {held.claim.call_uuid}")
+    assert house.ledger.held()[0].claim.engine != first.name
+    house.hang_up_the_recall()
     assert house.row(state="closed")["closed_as"] == "recalled"
     house.until(lambda: house.state() == "Waiting")
     assert len(sim.dialled) == 1
@@ -114,8 +113,7 @@ def test_an_originate_whose_reply_is_outstanding_is_not_sent_twice(house, sim):
     house.engine(mode=Mode.CLIENT_FIRST)
     house.row(state="connected")
     assert len(sim.dialled) == 1
-    [held] = house.ledger.held()
-    sim.api(f"uuid_kill {held.claim.call_uuid}")
+    house.hang_up_the_recall()
     assert house.row(state="closed")["closed_as"] == "recalled"
 
 

@@ -54,7 +54,7 @@ def test_an_agent_who_has_talked_is_free_when_wrap_up_ends():
         switchboard.feed(event)
         if event.get("CC-Agent-State") == "Waiting":
             break
-    [operator] = switchboard.operators({})
+    [operator] = switchboard.operators(())
     ended = int(event.timestamp)
     assert operator.free_from == ended + 30
     assert dispatch.free([operator], ended + 29) == []
@@ -64,7 +64,7 @@ def test_an_agent_who_has_talked_is_free_when_wrap_up_ends():
 def test_an_agent_who_logs_out_or_is_called_by_the_queue_is_free_no_more():
     switchboard = board()
     feed(switchboard, "answered")
-    [operator] = switchboard.operators({})
+    [operator] = switchboard.operators(())
     assert (operator.status, operator.state) == ("Logged Out", "Waiting")
     assert operator.free_at() is None
 
@@ -80,19 +80,19 @@ def test_an_agent_on_a_direct_call_is_busy_until_the_channel_is_gone():
     busy = []
     for event in recordings.events("direct_answered"):
         switchboard.feed(event)
-        busy.append(switchboard.operators({})[0].busy)
+        busy.append(switchboard.operators(())[0].busy)
     assert any(busy)
     assert not busy[-1]
 
 
 def test_an_agent_of_ours_is_not_free_for_another_recall():
-    assert board().operators({AGENT: None})[0].busy
+    assert board().operators({AGENT})[0].busy
 
 
 def test_an_agent_without_a_queue_is_nobodys():
     switchboard = board()
     switchboard.tiers = {}
-    assert switchboard.operators({}) == []
+    assert switchboard.operators(()) == []
 
 
 def test_what_freeswitch_says_replaces_what_was_known():
@@ -105,7 +105,7 @@ def test_what_freeswitch_says_replaces_what_was_known():
     switchboard = board()
     node = SimpleNamespace(api=lambda command: sim.api(command.removeprefix("api ").strip()))
     switchboard.sync(node)
-    [operator] = switchboard.operators({})
+    [operator] = switchboard.operators(())
     assert (operator.status, operator.tiers) == ("On Break", {"support@default": (2, 3)})
     assert switchboard.callers.waiting("support@default") == 1
 
@@ -128,4 +128,4 @@ def test_what_events_tell_while_freeswitch_is_read_counts_more_than_what_was_rea
         return answer
 
     switchboard.sync(SimpleNamespace(api=api))
-    assert switchboard.operators({})[0].busy
+    assert switchboard.operators(())[0].busy
