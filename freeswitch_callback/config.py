@@ -16,16 +16,41 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from phonenumbers import SUPPORTED_REGIONS
-
+from freeswitch_callback.config_values import (
+    Parser,
+    Wrong,
+    as_breaker,
+    as_calendar,
+    as_caller_id,
+    as_country,
+    as_dial_string,
+    as_direct,
+    as_duration,
+    as_expression,
+    as_hours,
+    as_length_of_time,
+    as_list_of,
+    as_number,
+    as_one_of,
+    as_prefix,
+    as_retry,
+    as_ring_time,
+    as_text,
+    as_type_of_number,
+    as_whole,
+    as_zone,
+    as_zones,
+)
 from freeswitch_callback.core.capture import CaptureRules, Direct
 from freeswitch_callback.core.dispatch import Fairness
 from freeswitch_callback.core.facts import Mode
+from freeswitch_callback.core.gates import CapRules
+from freeswitch_callback.core.hours import Window
 from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.errors import ConfigurationError
 
@@ -33,128 +58,6 @@ DEFAULT_PATH = "/etc/freeswitch-callback/config.toml"
 STOCK_PASSWORD = "ClueCon"
 
 T = TypeVar("T")
-Parser = Callable[[Any], Any]
-
-
-class _Wrong(ValueError):
-    """A value that its key does not take; the message completes '<key> …'."""
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _Wrong(f"must be a text, not {value!r}")
-    return value
-
-
-def _whole(low: int, high: int) -> Parser:
-    def parse(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise _Wrong(f"must be a whole number from {low} to {high}, not {value!r}")
-        return value
-
-    return parse
-
-
-_LONGEST = 366 * 86400.0
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?\Z")
-
-
-def duration(value: Any) -> float:
-    """Seconds of "90s", "5m", "1h30m", "2d" or a plain number of seconds."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LONGEST:
-        return float(value)
-    match = _DURATION.match(value) if isinstance(value, str) and 0 < len(value) < 30 else None
-    if match is None:
-        raise _Wrong(f'must be a duration like "30s", "5m" or "1h30m", not {value!r}')
-    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    length = days * 86400 + hours * 3600 + minutes * 60 + seconds
-    if length > _LONGEST:
-        raise _Wrong(f"must be a year at most, not {value!r}")
-    return length
-
-
-def _longer_than_nothing(value: Any) -> float:
-    seconds = duration(value)
-    if seconds <= 0:
-        raise _Wrong("must be longer than 0 s")
-    return seconds
-
-
-def _ringing(value: Any) -> float:
-    seconds = duration(value)
-    if not 1 <= seconds <= 600:
-        raise _Wrong(f"must be from 1s to 10m, not {value!r}")
-    return seconds
-
-
-def _list(item: Parser) -> Parser:
-    def parse(value: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise _Wrong(f"must be a list, not {value!r}")
-        return tuple(item(v) for v in value)
-
-    return parse
-
-
-def _one_of(kind: type[T]) -> Parser:
-    words = [str(member) for member in kind]  # type: ignore[attr-defined]
-
-    def parse(value: Any) -> T:
-        if value not in words:
-            raise _Wrong(f"must be one of {', '.join(words)}, not {value!r}")
-        return kind(value)  # type: ignore[call-arg]
-
-    return parse
-
-
-def _number(value: Any) -> str:
-    if not re.fullmatch(r"\+[1-9][0-9]{4,14}", _text(value)):
-        raise _Wrong(f'must be a number in E.164 like "+12025559999", not {value!r}')
-    return str(value)
-
-
-def _caller_id(value: Any) -> str:
-    if not re.fullmatch(r"\+[1-9][0-9]{1,14}|[0-9]{1,15}", _text(value)):
-        raise _Wrong(f'must be digits like "+12025559999", 15 at most, not {value!r}')
-    return str(value)
-
-
-def _country(value: Any) -> str:
-    if _text(value) not in SUPPORTED_REGIONS:
-        raise _Wrong(f'must be an ISO 3166 country like "US" or "GB", not {value!r}')
-    return str(value)
-
-
-def _dial_string(value: Any) -> str:
-    text = _text(value)
-    if text.count("{number}") != 1:
-        raise _Wrong('must have {number} in it once, like "sofia/gateway/main/{number}"')
-    rest = text.replace("{number}", "0")
-    if not re.fullmatch(r"[A-Za-z0-9_]+/[A-Za-z0-9_.@:;=/+\-]+", rest) or ":_:" in text:
-        raise _Wrong(f'must be one destination like "sofia/gateway/main/{{number}}", not {value!r}')
-    return text
-
-
-def _direct(value: Any) -> Direct:
-    if not isinstance(value, dict) or set(value) != {"context", "destination", "queue"}:
-        raise _Wrong(
-            'must be like { context = "default", destination = "^10\\\\d\\\\d$", queue = "support@default" }'
-        )
-    try:
-        pattern = re.compile(_text(value["destination"]))
-    except re.error as error:
-        raise _Wrong(f"has a destination that is no regular expression: {error}") from error
-    return Direct(_text(value["context"]), pattern, _text(value["queue"]))
-
-
-def _retry(value: Any) -> dict[str, float]:
-    known = {"busy": 300.0, "no_answer": 1800.0, "failed": 900.0}
-    if not isinstance(value, dict):
-        raise _Wrong('must be like { busy = "5m", no_answer = "30m", failed = "15m" }')
-    for key in value:
-        if key not in known:
-            raise _Wrong(f"has no {key!r}; it has busy, no_answer and failed")
-    return known | {key: duration(v) for key, v in value.items()}
 
 
 def _key(parse: Parser, default: Any = MISSING, factory: Any = MISSING) -> Any:
@@ -165,30 +68,30 @@ def _key(parse: Parser, default: Any = MISSING, factory: Any = MISSING) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    url: str = _key(_text, "sqlite:///var/lib/freeswitch-callback/callback.db")
-    password: str | None = _key(_text, None)
-    password_file: str | None = _key(_text, None)
+    url: str = _key(as_text, "sqlite:///var/lib/freeswitch-callback/callback.db")
+    password: str | None = _key(as_text, None)
+    password_file: str | None = _key(as_text, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreeSwitch:
-    name: str = _key(_text, "fs1")
-    host: str = _key(_text, "127.0.0.1")
-    port: int = _key(_whole(1, 65535), 8021)
-    password: str | None = _key(_text, None)
-    password_file: str | None = _key(_text, None)
+    name: str = _key(as_text, "fs1")
+    host: str = _key(as_text, "127.0.0.1")
+    port: int = _key(as_whole(1, 65535), 8021)
+    password: str | None = _key(as_text, None)
+    password_file: str | None = _key(as_text, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
-    queues: tuple[str, ...] = _key(_list(_text), ("*",))
-    direct: tuple[Direct, ...] = _key(_list(_direct), ())
+    queues: tuple[str, ...] = _key(as_list_of(as_text), ("*",))
+    direct: tuple[Direct, ...] = _key(as_list_of(as_direct), ())
     called_number: tuple[str, ...] = _key(
-        _list(_text), ("variable_sip_req_user", "Caller-Destination-Number")
+        as_list_of(as_text), ("variable_sip_req_user", "Caller-Destination-Number")
     )
-    min_wait: float = _key(duration, 3.0)
-    variables: tuple[str, ...] = _key(_list(_text), ())
-    hook_queue: str | None = _key(_text, None)
+    min_wait: float = _key(as_duration, 3.0)
+    variables: tuple[str, ...] = _key(as_list_of(as_text), ())
+    hook_queue: str | None = _key(as_text, None)
 
     def rules(self) -> CaptureRules:
         return CaptureRules(self.queues, self.direct, self.called_number, self.variables, self.hook_queue)
@@ -196,28 +99,73 @@ class Capture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    default_region: str = _key(_country, "US")
-    allow: tuple[str, ...] = _key(_list(_country), ("US",))
-    own: tuple[str, ...] = _key(_list(_number), ())
+    default_region: str = _key(as_country, "US")
+    allow: tuple[str, ...] = _key(as_list_of(as_country), ("US",))
+    types: tuple[str, ...] = _key(as_list_of(as_type_of_number), tuple(sorted(NumberRules().types)))
+    allow_prefixes: tuple[str, ...] = _key(as_list_of(as_prefix), ())
+    deny_prefixes: tuple[str, ...] = _key(as_list_of(as_prefix), ())
+    own: tuple[str, ...] = _key(as_list_of(as_number), ())
+    shared: tuple[str, ...] = _key(as_list_of(as_number), ())
+    extensions: tuple[re.Pattern[str], ...] = _key(as_list_of(as_expression), ())
+    extension_dial_string: str = _key(as_dial_string, "user/{number}")
+    zones: tuple[tuple[str, str], ...] = _key(as_zones, ())
 
     def rules(self) -> NumberRules:
-        return NumberRules(self.default_region, frozenset(self.allow), frozenset(self.own))
+        return NumberRules(
+            default_region=self.default_region,
+            allow=frozenset(self.allow),
+            own=frozenset(self.own),
+            types=frozenset(self.types),
+            allow_prefixes=frozenset(self.allow_prefixes),
+            deny_prefixes=frozenset(self.deny_prefixes),
+            extensions=self.extensions,
+            shared=frozenset(self.shared),
+            zones=self.zones,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """How much may be dialled, over all queues; 0 is without limit."""
+
+    per_number: int = _key(as_whole(0, 1000), 5)
+    per_prefix: int = _key(as_whole(0, 1_000_000), 100)
+    per_minute: int = _key(as_whole(0, 1_000_000), 0)
+    breaker: Mapping[str, Any] = _key(as_breaker, factory=lambda: as_breaker({}))
+    prefix_hides: int = _key(as_whole(0, 10), 4)
+
+    def rules(self, at_once: int) -> CapRules:
+        return CapRules(
+            per_number=self.per_number,
+            per_prefix=self.per_prefix,
+            at_once=at_once,
+            per_minute=self.per_minute,
+            breaker=self.breaker["recalls"],
+            breaker_within=self.breaker["within"],
+            block=self.prefix_hides,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recall:
     """How clients are called back, for all queues or one."""
 
-    mode: Mode = _key(_one_of(Mode), Mode.AGENT_FIRST)
-    dial_string: str = _key(_dial_string, "sofia/gateway/main/{number}")
-    caller_id_number: str = _key(_caller_id, "")
-    attempts: int = _key(_whole(1, 100), 3)
-    retry: Mapping[str, float] = _key(_retry, factory=lambda: _retry({}))
-    expire: float = _key(_longer_than_nothing, 86400.0)
-    ring_timeout: float = _key(_ringing, 30.0)
-    min_talk: float = _key(duration, 10.0)
-    agent_rest: float = _key(duration, 60.0)
-    fairness: Fairness = _key(_one_of(Fairness), Fairness.LIVE_FIRST)
+    mode: Mode = _key(as_one_of(Mode), Mode.AGENT_FIRST)
+    dial_string: str = _key(as_dial_string, "sofia/gateway/main/{number}")
+    caller_id_number: str = _key(as_caller_id, "")
+    attempts: int = _key(as_whole(1, 100), 3)
+    retry: Mapping[str, float] = _key(as_retry, factory=lambda: as_retry({}))
+    expire: float = _key(as_length_of_time, 86400.0)
+    ring_timeout: float = _key(as_ring_time, 30.0)
+    min_talk: float = _key(as_duration, 10.0)
+    agent_rest: float = _key(as_duration, 60.0)
+    hours: tuple[Window, ...] = _key(as_hours, (Window(frozenset(range(5)), 9 * 60, 20 * 60),))
+    holidays: tuple[str, ...] = _key(as_list_of(as_calendar), ("client",))
+    zone: str = _key(as_zone, "America/New_York")
+    fairness: Fairness = _key(as_one_of(Fairness), Fairness.LIVE_FIRST)
+    priority: int = _key(as_whole(-1000, 1000), 0)
+    at_once: int = _key(as_whole(0, 10_000), 0)
+    prefer_agent: float = _key(as_duration, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +174,7 @@ class Configuration:
     freeswitch: tuple[FreeSwitch, ...]
     capture: Capture
     numbers: Numbers
+    caps: Caps
     recall: Recall
     queues: Mapping[str, Recall]
     poll: float
@@ -256,7 +205,7 @@ def parse(text: str, environ: Mapping[str, str] = os.environ) -> Configuration:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"not TOML: {error}") from error
-    _known(data, {"database", "freeswitch", "capture", "numbers", "recall"}, "")
+    _known(data, {"database", "freeswitch", "capture", "numbers", "caps", "recall"}, "")
     recall_table = _table(data, "recall")
     overrides = _table(recall_table, "queues", "recall.")
     poll = recall_table.get("poll", "5s")
@@ -271,9 +220,10 @@ def parse(text: str, environ: Mapping[str, str] = os.environ) -> Configuration:
         freeswitch=_nodes(data.get("freeswitch", []), environ),
         capture=_section(Capture, _table(data, "capture"), "capture"),
         numbers=_section(Numbers, _table(data, "numbers"), "numbers"),
+        caps=_section(Caps, _table(data, "caps"), "caps"),
         recall=base,
         queues=queues,
-        poll=_value(_longer_than_nothing, poll, "recall.poll"),
+        poll=_value(as_length_of_time, poll, "recall.poll"),
     )
 
 
@@ -357,7 +307,7 @@ def _known(table: Mapping[str, Any], known: set[str], where: str) -> None:
 def _value(parser: Parser, value: Any, where: str) -> Any:
     try:
         return parser(value)
-    except _Wrong as error:
+    except Wrong as error:
         raise ConfigurationError(f"{where} {error}") from error
 
 

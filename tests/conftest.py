@@ -7,10 +7,15 @@ monkey.patch_all()
 import os  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import structlog  # noqa: E402
 
 from tests.postgres import ledger_url, postgres_server  # noqa: E402, F401
+
+# A first import or a busy machine makes one example slow; what is too slow altogether, pytest-timeout ends.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.load_profile("here")
 
 
 @pytest.hookimpl(trylast=True)

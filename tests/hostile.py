@@ -1,9 +1,20 @@
-"""What strangers send as their number or their name, to be tried at every door."""
+"""What strangers send as their number or their name, to be tried at every door, and what must get through.
+
+Text that no database can hold (NUL, lone surrogates) is in `NUMBERS` and `VALUES`, not in `TEXTS`.
+"""
+
+from typing import Any
+
+OWN = "+12025559999"
+"""Our own number, where the rules name it."""
+
+NOT_UTF8 = b"\xff\xfe".decode("utf-8", "surrogateescape")
 
 _NEITHER = [
     "",
     "anonymous",
     "+",
+    "*06#",
     "*#06#",
     "++4930123456",
     "1-800-FLOWERS",
@@ -25,6 +36,7 @@ _NEITHER = [
     "[execute_on_answer='system x']100",
     "+" + "1" * 300,
     "a" * 70_000,
+    NOT_UTF8,
 ]
 
 NUMBERS = [
@@ -38,12 +50,14 @@ NUMBERS = [
     "10",
     "+1900\nEvent-Name",
     "\x1b[2J",
+    "+18765551234",
+    "+24762345",
+    "+979123456789",
+    "+19005551234",
 ]
-"""None of these may ever be called."""
+"""None of these may ever be called, unless the rules name Jamaica, Ascension or a costly type."""
 
-VALUES = [
-    *_NEITHER,
-    "+49(0)30123456",
+_NAMES = [
     "Bob',execute_on_answer='system x",
     "Bob,api_on_answer=system\\sx",
     "Bob}loopback/9",
@@ -55,16 +69,30 @@ VALUES = [
     "Bob\n\napi system x",
     "Bob\nJob-UUID: forged",
     "Bob\r\nX: 1",
-    "Bob\x0bX: 1",
-    "Bob\x0cX: 1",
-    "Bob\x1cX: 1",
-    "Bob\x85X: 1",
-    "Bob\u2028X: 1",
-    "Bob\x00x",
+    "Bob%0AEvent-Name: FORGED",
+    "Bob%250AX: 1",
+    "Bob%0d%0a",
+    *(f"{before}{newline}X: 1" for before in ("", "Bob") for newline in "\u2028\x85\x0b\x0c\x1c"),
+    "Bob%00x",
+    "%c3%28",
+    "100%",
+    "%zz",
     "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "{{7*7}}",
+    "data: x\n\nevent: y",
+    '=HYPERLINK("http://x")',
     "\x1b[2J\x1b]0;x\x07",
     "[red]x[/red]",
     "\u202egnp.exe",
+    "'; DROP TABLE x;--",
+]
+
+VALUES = [
+    *_NEITHER,
+    *_NAMES,
+    "+49(0)30123456",
+    "Bob\x00x",
     "\ud800",
     "a b",
     "a|b",
@@ -74,41 +102,52 @@ VALUES = [
 ]
 """None of these may become part of a command."""
 
-_STORABLE = [v for v in dict.fromkeys(NUMBERS + VALUES) if len(v) <= 255 and not {"\x00", "\ud800"} & set(v)]
+_STORABLE = [
+    value
+    for value in dict.fromkeys(NUMBERS + VALUES)
+    if len(value) <= 255 and not {"\x00", "\ud800", *NOT_UTF8} & set(value)
+]
 
 TEXTS = [
     *_STORABLE,
     "+" + "1" * 254,
-    "*06#",
     "tel:030;phone-context=evil",
+    "011493012345",
     "\\x00",
     "\\udc80",
-    "Bob%0AEvent-Name: FORGED",
-    "Bob%250AX",
-    "\u2028X: 1",
-    "\x85X: 1",
-    "\x0bX: 1",
-    "\x0cX: 1",
-    "\x1cX: 1",
-    "Bob%00x",
-    "%c3%28",
-    "100%",
-    "%zz",
     "%s",
-    '"><img src=x onerror=alert(1)>',
-    "{{7*7}}",
-    "data: x\n\nevent: y",
-    '=HYPERLINK("http://x")',
-    "'; DROP TABLE x;--",
     "  spaces  ",
     "\t",
     "\U0001f600",
-    "é",
+    "é",
     "\ufeff",
     "\uffff",
     "NULL",
     "?",
     ":1",
     "$1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
 ]
 """All of these are stored and shown as they came."""
+
+EVERYTHING = list(dict.fromkeys([*NUMBERS, *VALUES, *TEXTS, OWN]))
+
+GOOD: list[tuple[str, dict[str, Any], str]] = [
+    ("+4930123456", {"default_region": "US", "allow": frozenset({"DE"})}, "+4930123456"),
+    ("030 123456", {"default_region": "DE", "allow": frozenset({"DE"})}, "+4930123456"),
+    ("030/12 34-56", {"default_region": "DE", "allow": frozenset({"DE"})}, "+4930123456"),
+    ("+49(0)30123456", {"default_region": "DE", "allow": frozenset({"DE"})}, "+4930123456"),
+    ("0049 30 123456", {"default_region": "DE", "allow": frozenset({"DE"})}, "+4930123456"),
+    ("8 (495) 123-45-67", {"default_region": "RU", "allow": frozenset({"RU"})}, "+74951234567"),
+    ("+74951234567", {"default_region": "US", "allow": frozenset({"RU"})}, "+74951234567"),
+    ("810 49 30 123456", {"default_region": "RU", "allow": frozenset({"DE"})}, "+4930123456"),
+    ("+44 (0)20 7946 0958", {"default_region": "US", "allow": frozenset({"GB"})}, "+442079460958"),
+    ("0044 20 7946 0958", {"default_region": "DE", "allow": frozenset({"GB"})}, "+442079460958"),
+    ("(202) 555-0100", {"default_region": "US", "allow": frozenset({"US"})}, "+12025550100"),
+    ("1 202.555.0100", {"default_region": "US", "allow": frozenset({"US"})}, "+12025550100"),
+    (" 2025550100 ", {"default_region": "US", "allow": frozenset({"US"})}, "+12025550100"),
+    ("011493012345", {"default_region": "US", "allow": frozenset({"DE"})}, "+493012345"),
+]
+"""As a network gives it, the rules by which it may be called (`NumberRules`' fields), and what is dialled."""

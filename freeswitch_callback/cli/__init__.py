@@ -5,10 +5,16 @@ from __future__ import annotations
 import click
 
 from freeswitch_callback import __version__
+from freeswitch_callback.cli.breakers import breaker
+from freeswitch_callback.cli.changes import add, close, postpone, purge, replay
 from freeswitch_callback.cli.context import Context
 from freeswitch_callback.cli.demo import demo, simulate
-from freeswitch_callback.cli.records import add, close, list_, purge, replay, show
+from freeswitch_callback.cli.donotcall import dnc
+from freeswitch_callback.cli.output import printable
+from freeswitch_callback.cli.records import export, list_, show
+from freeswitch_callback.cli.report import report
 from freeswitch_callback.cli.service import agents, check, migrate, run
+from freeswitch_callback.cli.why import why
 from freeswitch_callback.config import DEFAULT_PATH
 from freeswitch_callback.errors import CallbackError
 
@@ -42,7 +48,11 @@ def cli(context: click.Context, config: str) -> None:
     context.obj = Context(config)
 
 
-for command in (run, demo, check, migrate, list_, show, replay, purge, add, close, agents, simulate):
+for command in (
+    *(run, demo, check, migrate, agents, simulate),
+    *(list_, show, why, report, export),
+    *(add, replay, postpone, close, purge, dnc, breaker),
+):
     cli.add_command(command)
 
 
@@ -51,7 +61,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         result = cli.main(args=args, prog_name="freeswitch-callback", standalone_mode=False)
     except CallbackError as error:
-        click.echo(f"freeswitch-callback: {error}", err=True)
+        _complain(error)
         return error.exit_status
     except click.ClickException as error:
         error.show()
@@ -62,6 +72,12 @@ def main(args: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 0  # `list | head`
     except OSError as error:
-        click.echo(f"freeswitch-callback: {error}", err=True)
+        _complain(error)
         return 1  # the disk is full, the output is closed
     return result if isinstance(result, int) else 0
+
+
+def _complain(error: Exception) -> None:
+    """What went wrong may quote what a stranger sent, or a file's name."""
+    said = "\n".join(map(printable, str(error).splitlines()))
+    click.echo(f"freeswitch-callback: {said}", err=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property, partial
 
 from freeswitch_callback.config import Configuration, FreeSwitch, load
 from freeswitch_callback.core.dispatch import Fairness
 from freeswitch_callback.core.facts import Mode
 from freeswitch_callback.core.gates import GateRules
+from freeswitch_callback.core.hours import Hours
 from freeswitch_callback.core.schedule import RetryRules
 from freeswitch_callback.engine.daemon import EngineRules, NodeAddress
 from freeswitch_callback.engine.recaller import RecallRules
@@ -40,6 +41,11 @@ class Context:
         finally:
             ledger.close()
 
+    @cached_property
+    def gates(self) -> Callable[[str | None], GateRules]:
+        """What a queue's gates go by, worked out once for each."""
+        return cache(partial(gate_rules, self.configuration))
+
     def connect(self, node: FreeSwitch) -> Connection:
         connection = Connection(node.host, node.port, node.password or "")
         connection.connect()
@@ -56,19 +62,36 @@ class Context:
 
 def gate_rules(configuration: Configuration, queue: str | None) -> GateRules:
     recall = configuration.recall_for(queue or "")
-    return GateRules(configuration.numbers.rules(), configuration.capture.min_wait, recall.expire)
+    return GateRules(
+        numbers=configuration.numbers.rules(),
+        min_wait=configuration.capture.min_wait,
+        expire=recall.expire,
+        priority=recall.priority,
+        hours=Hours(recall.hours, recall.holidays),
+        zone=recall.zone,
+        caps=configuration.caps.rules(recall.at_once),
+    )
 
 
 def recall_rules(configuration: Configuration, queue: str) -> RecallRules:
     recall = configuration.recall_for(queue)
+    delays = dict(recall.retry)
     return RecallRules(
         dial_string=recall.dial_string,
+        extension_dial_string=configuration.numbers.extension_dial_string,
         caller_id_number=recall.caller_id_number,
         mode=Mode(recall.mode),
         fairness=Fairness(recall.fairness),
+        prefer_agent=recall.prefer_agent,
         ring_timeout=recall.ring_timeout,
         agent_rest=recall.agent_rest,
-        retry=RetryRules(recall.attempts, recall.retry, recall.min_talk),
+        retry=RetryRules(
+            recall.attempts,
+            delays,
+            recall.min_talk,
+            growth=delays.pop("growth"),
+            jitter=delays.pop("jitter"),
+        ),
     )
 
 

@@ -73,6 +73,9 @@ def demo(seed: int, seconds: int, agents: int, database: str | None) -> None:
 
     A simulated FreeSWITCH, a database and the engine in one go; needs no FreeSWITCH and no root. Ends after a
     minute or at Ctrl-C with a summary, read from the database, with the simulator's own counts beside it.
+
+    \b
+    freeswitch-callback demo --seconds 30 --agents 2
     """
     from freeswitch_callback.simulator import Simulator
     from freeswitch_callback.simulator.day import busy

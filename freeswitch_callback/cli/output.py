@@ -1,4 +1,4 @@
-"""How rows are shown: a table for people, JSON and CSV for programs.
+"""How things are shown: a table for people, JSON and CSV for programs, progress on a terminal.
 
 Names and numbers come from strangers: a terminal gets no control characters, rich no markup, a spreadsheet no
 formula.
@@ -10,14 +10,18 @@ import csv
 import json
 import re
 import sys
+import time
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
-_FORMULA = re.compile(r"[=+\-@\t\r]")
+# What a spreadsheet takes for the beginning of a formula, full-width forms too (OWASP, "CSV Injection").
+_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")
+_REFRESH = 0.1
 _PLAIN_NUMBER = re.compile(r"[+-]?[0-9.]+\Z")
 
 
@@ -27,23 +31,76 @@ def printable(value: object) -> str:
         return ""
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    return "".join(
-        c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}" for c in str(value)
-    )
+    text = str(value)
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    kind = unicodedata.category(character)
+    return "\N{REPLACEMENT CHARACTER}" if kind[0] == "C" or kind in ("Zl", "Zp") else character
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time in people's words: `3 min 12 s`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds is None:
+        return "-"
+    left = round(seconds)
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])
+
+
+def share(part: int, base: int) -> str:
+    """A rate in percent, with what it is of: `12.5 %, 3 of 24`."""
+    return f"{100 * part / base:.1f} %, {part} of {base}" if base else "-, 0 of 0"
+
+
+@contextmanager
+def progress(what: str, total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
+    """Tell how far it is, on stderr and only to a terminal. What it gives takes how much is done by now;
+    `total` is asked only where somebody looks."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task = bar.add_task(what, total=total())
+        shown = 0.0
+
+        def tell(done: int) -> None:
+            nonlocal shown
+            if (at := time.monotonic()) - shown >= _REFRESH:
+                shown = at
+                bar.update(task, completed=done, refresh=True)
+
+        yield tell
 
 
 def show(rows: Iterable[Mapping[str, Any]], form: str, columns: Sequence[str], title: str = "") -> None:
     """Print rows in `form`; `columns` are those of the table, the others print what a row has."""
     if form == "json":
         for row in rows:
-            click.echo(json.dumps(row, default=_json, ensure_ascii=False))
+            click.echo(_object(row))
     elif form == "csv":
-        _csv(rows, columns)
+        csv_rows(rows, columns, sys.stdout)
     elif sys.stdout.isatty():
         _table(rows, columns, title)
     else:
         for row in rows:
             click.echo("  ".join(f"{printable(row.get(column)) or '-'}" for column in columns))
+
+
+def _object(row: Mapping[str, Any]) -> str:
+    """JSON on one line: what some take for a line's end, and what moves a terminal's cursor, is escaped."""
+    text = json.dumps(row, default=_json, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _json(value: object) -> str:
@@ -52,16 +109,29 @@ def _json(value: object) -> str:
     return str(value)
 
 
-def _csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    writer: Any = None
-    for row in rows:
-        if writer is None:
-            writer = csv.writer(sys.stdout, lineterminator="\n")
+def csv_rows(
+    rows: Iterable[Mapping[str, Any]],
+    columns: Sequence[str],
+    file: TextIO,
+    tell: Callable[[int], None] = lambda count: None,
+) -> int:
+    """Write rows as CSV, with what each of them has as columns (`columns` if there are none); how many.
+    `tell` is told of each row how many they are by then."""
+    writer = csv.writer(file, lineterminator="\n")
+    # Python quotes a carriage return only where it ends lines; for a spreadsheet it always does.
+    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    names: Sequence[str] = ()
+    count = 0
+    for count, row in enumerate(rows, 1):
+        if not names:
             names = list(row)
             writer.writerow(names)
-        writer.writerow([_cell(row[name]) for name in names])
-    if writer is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerow(columns)
+        cells = [_cell(row[name]) for name in names]
+        (quoting if any("\r" in cell for cell in cells) else writer).writerow(cells)
+        tell(count)
+    if not count:
+        writer.writerow(columns)
+    return count
 
 
 def _cell(value: object) -> str:

@@ -1,21 +1,22 @@
-"""Commands about what was missed: list, show, replay, purge, add, close."""
+"""Commands that look at what was missed: list, show, export."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
 
 import click
 
 from freeswitch_callback import operations
 from freeswitch_callback.cli import output
-from freeswitch_callback.cli.context import Context, gate_rules
-from freeswitch_callback.core.facts import ClosedAs, Reason
-from freeswitch_callback.core.lifecycle import State
-from freeswitch_callback.errors import NotFound, UsageError
-from freeswitch_callback.ledger import Filter
+from freeswitch_callback.cli.context import Context
+from freeswitch_callback.cli.options import filter_of, filters, now, output_format
+from freeswitch_callback.errors import UsageError
+from freeswitch_callback.ledger import Listed
 
 _TABLE = (
     "id",
@@ -28,79 +29,11 @@ _TABLE = (
     "state",
     "attempts",
     "closed_as",
+    "gate",
     "note",
 )
 _LIST_LIMIT = 50
-
-Command = Callable[..., Any]
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def filters(command: Command) -> Command:
-    """The same filters, everywhere."""
-    for option in reversed(
-        (
-            click.option("--state", type=click.Choice([str(s) for s in State]), help="What the recall is."),
-            click.option(
-                "--reason", type=click.Choice([str(r) for r in Reason]), help="Why the call was missed."
-            ),
-            click.option("--queue", help="The queue, like support@default."),
-            click.option("--number", help="The caller's number."),
-            click.option(
-                "--since", metavar="TIME", help="Called at or after: 2026-11-23, 2026-11-23T08:00, 2h."
-            ),
-            click.option("--until", metavar="TIME", help="Called before."),
-            click.option("--older-than", metavar="AGE", help="Called longer ago than: 30d, 12h."),
-            click.option("--limit", type=click.IntRange(min=1), help="At most so many, the newest first."),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def output_format(command: Command) -> Command:
-    formats = click.Choice(["table", "json", "csv"])
-    return click.option("--format", "form", type=formats, default="table", help="json: one object a line.")(
-        command
-    )
-
-
-def _filter(ids: tuple[int, ...], given: dict[str, Any]) -> Filter:
-    now = _now()
-
-    def moment(name: str) -> datetime | None:
-        return operations.moment(given[name], now) if given[name] else None
-
-    older = given["older_than"]
-    return Filter(
-        ids=ids,
-        state=given["state"],
-        reason=given["reason"],
-        queue=given["queue"],
-        number=given["number"],
-        since=moment("since"),
-        until=moment("until"),
-        older_than=operations.ago(older, now) if older else None,
-        limit=given["limit"],
-    )
-
-
-def _chosen(ids: tuple[int, ...], everything: bool, given: dict[str, Any], verb: str) -> Filter:
-    """A filter for what changes rows: never all of them by accident."""
-    if not ids and not everything and not any(value for value in given.values()):
-        raise UsageError(f"{verb} what? Name an ID, a filter such as --state or --older-than, or --all")
-    return _filter(ids, given)
-
-
-def _agreed(count: int, what: str, dry_run: bool, yes: bool) -> bool:
-    """Whether to go on with a change of `count` rows."""
-    if dry_run:
-        click.echo(f"would {what}: {count}")
-        return False
-    return count > 0 and (yes or click.confirm(f"{what}: {count}. Go on?", default=False))
+_EXPORTED = (*(name for name in _TABLE if name != "note"), "note")
 
 
 @click.command("list")
@@ -110,13 +43,21 @@ def _agreed(count: int, what: str, dry_run: bool, yes: bool) -> bool:
 def list_(context: Context, form: str, **given: Any) -> None:
     """List missed calls, the newest first, with what became of their recall.
 
+    The column `gate` tells why nobody is called back yet: the first gate that is shut.
+
     \b
     freeswitch-callback list --state waiting
     freeswitch-callback list --since 2h --format json
     """
     given["limit"] = given["limit"] or _LIST_LIMIT
     with context.ledger() as ledger:
-        output.show(ledger.listing(_filter((), given)), form, _TABLE)
+        rows = operations.with_gates(ledger, ledger.listing(filter_of((), given)), context.gates, now())
+        output.show(map(_told_once, rows) if form == "table" else rows, form, _TABLE)
+
+
+def _told_once(row: Listed) -> Listed:
+    """What has blocked a recall is its note: people read it once, as the gate."""
+    return row | {"note": ""} if row["gate"] == row["note"] else row
 
 
 @click.command()
@@ -124,7 +65,11 @@ def list_(context: Context, form: str, **given: Any) -> None:
 @output_format
 @click.pass_obj
 def show(context: Context, id_: int, form: str) -> None:
-    """Show everything about one missed call: its recall, attempts, other calls of that number, journal."""
+    """Show everything about one missed call: its recall, attempts, other calls of that number, journal.
+
+    \b
+    freeswitch-callback show 17
+    """
     with context.ledger() as ledger:
         found = ledger.show(id_)
     if form != "table":
@@ -151,93 +96,48 @@ def _story(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 @click.command()
-@click.argument("ids", metavar="[ID]...", type=int, nargs=-1)
 @filters
-@click.option("--all", "everything", is_flag=True, help="Every closed or unknown recall.")
-@click.option("--dry-run", is_flag=True, help="Say how many, change nothing.")
+@click.option("--output", "path", metavar="FILE", help="Where to (default: the standard output).")
+@click.option("--bom", is_flag=True, help="Begin with a byte order mark: Excel then reads it as UTF-8.")
+@click.option("--force", is_flag=True, help="Replace FILE if there is one.")
 @click.pass_obj
-def replay(context: Context, ids: tuple[int, ...], everything: bool, dry_run: bool, **given: Any) -> None:
-    """Call back again: attempts start anew, due now, with a new expiry.
+def export(context: Context, path: str | None, bom: bool, force: bool, **given: Any) -> None:
+    """Write all missed calls that match as CSV, however many: safe to open in a spreadsheet, times in UTC.
 
-    Takes closed recalls and those whose outcome is unknown. If the number has an open recall already, the
-    missed calls join that one.
-    """
-    chosen = _chosen(ids, everything, given, "replay")
-    with context.ledger() as ledger:
-        _exist(ledger, ids)
-        if dry_run:
-            click.echo(f"would replay the recalls of missed calls: {ledger.count(chosen)}")
-            return
-        replayed = operations.replay(
-            ledger, chosen, by=context.who, gates=partial(gate_rules, context.configuration)
-        )
-    click.echo(f"replayed: {replayed.recalls}")
-    if replayed.blocked:
-        click.echo(f"still may not be called: {replayed.blocked}")
-
-
-@click.command()
-@click.argument("ids", metavar="[ID]...", type=int, nargs=-1)
-@filters
-@click.option("--all", "everything", is_flag=True, help="Everything that is closed.")
-@click.option("--dry-run", is_flag=True, help="Say how many, change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
-def purge(
-    context: Context, ids: tuple[int, ...], everything: bool, dry_run: bool, yes: bool, **given: Any
-) -> None:
-    """Delete missed calls for good, with their recalls, attempts and journal. Open recalls are spared."""
-    chosen = _chosen(ids, everything, given, "purge")
-    with context.ledger() as ledger:
-        _exist(ledger, ids)
-        if _agreed(ledger.purgeable(chosen), "delete missed calls for good", dry_run, yes):
-            click.echo(f"purged: {ledger.purge(chosen, by=context.who)}")
-        elif not dry_run:
-            click.echo("purged: 0")
-
-
-@click.command()
-@click.argument("ids", metavar="[ID]...", type=int, nargs=-1)
-@filters
-@click.option("--all", "everything", is_flag=True, help="Every recall that waits or is unknown.")
-@click.option("--note", default="", help="Why; kept in the journal.")
-@click.option("--dry-run", is_flag=True, help="Say how many, change nothing.")
-@click.pass_obj
-def close(
-    context: Context, ids: tuple[int, ...], everything: bool, note: str, dry_run: bool, **given: Any
-) -> None:
-    """Call nobody back for these. Takes recalls that wait, and those whose outcome is unknown."""
-    chosen = _chosen(ids, everything, given, "close")
-    with context.ledger() as ledger:
-        _exist(ledger, ids)
-        if dry_run:
-            click.echo(f"would close the recalls of missed calls: {ledger.count(chosen)}")
-            return
-        closed = ledger.close_recalls(chosen, by=context.who, closed_as=ClosedAs.CANCELLED, reason=note)
-        click.echo(f"closed: {closed}")
-
-
-@click.command()
-@click.argument("number")
-@click.option("--queue", required=True, help="Whose agents call back, like support@default.")
-@click.option("--name", default="", help="What the client is called.")
-@click.pass_obj
-def add(context: Context, number: str, queue: str, name: str) -> None:
-    """Have NUMBER called back, though no call of it was missed.
+    A cell that a spreadsheet would take for a formula has a ' before it. FILE appears when it is complete.
 
     \b
-    freeswitch-callback add +12025550100 --queue support@default
+    freeswitch-callback export --since 30d --output november.csv
+    freeswitch-callback export --reason busy --bom --output busy.csv
     """
-    gates = gate_rules(context.configuration, queue)
-    with context.ledger() as ledger:
-        recorded = operations.add(ledger, number, queue, gates, now=_now(), name=name, by=context.who)
-    if recorded.blocked:
-        click.echo(f"added as {recorded.missed_id}, but it will not be called: {recorded.blocked}")
-    else:
-        click.echo(f"added as {recorded.missed_id}")
+    chosen = filter_of((), given)
+    with context.ledger() as ledger, _complete(path, force) as file:
+        if bom:
+            file.write("\ufeff")
+        with output.progress("exporting", lambda: ledger.count(chosen)) as tell:
+            rows = operations.with_gates(ledger, ledger.listing(chosen), context.gates, now())
+            written = output.csv_rows(rows, _EXPORTED, file, tell)
+    if path is not None:
+        click.echo(f"exported: {written}")
 
 
-def _exist(ledger: Any, ids: tuple[int, ...]) -> None:
-    for id_ in ids:
-        if not ledger.count(Filter(ids=(id_,))):
-            raise NotFound(f"there is no missed call {id_}; `freeswitch-callback list` shows those there are")
+@contextmanager
+def _complete(path: str | None, force: bool) -> Iterator[TextIO]:
+    """A file that is not there before all of it is; None: the standard output."""
+    if path is None:
+        yield sys.stdout
+        return
+    final = Path(os.path.realpath(path))  # the file that a link means is replaced, not the link
+    if final.exists() and not final.is_file():
+        raise UsageError(f"{path!r} is no file; leave --output away to write to the standard output")
+    if final.exists() and not force:
+        raise UsageError(f"{path!r} is there already; name another file, or replace it with --force")
+    part = final.with_name(f".{final.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(final)
+    finally:
+        part.unlink(missing_ok=True)

@@ -11,15 +11,19 @@ from typing import Any
 import click
 import gevent
 import structlog
+from gevent.event import Event as Flag
 
 from freeswitch_callback import operations
 from freeswitch_callback.cli import output
 from freeswitch_callback.cli.context import Context, addresses, engine_rules
-from freeswitch_callback.cli.records import output_format
+from freeswitch_callback.cli.options import now, output_format
+from freeswitch_callback.config import load
 from freeswitch_callback.engine.daemon import Engine
 from freeswitch_callback.errors import CallbackError, ConfigurationError, DatabaseUnreachable
 from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.operations import Level
+
+log = structlog.get_logger(__name__)
 
 
 def log_to_stderr(level: str, *, colours: bool | None = None) -> None:
@@ -45,28 +49,60 @@ def run(context: Context, log_level: str) -> None:
     """Record missed calls and call the clients back, until SIGTERM or Ctrl-C.
 
     Waits for FreeSWITCH and for the database where they are away, and upgrades the database's schema by
-    itself. Calls that are up when it stops go on; the next `run` follows them.
+    itself. Calls that are up when it stops go on; the next `run` follows them. SIGHUP has it read its
+    configuration again: a broken one is refused as a whole, and the old one stays.
+
+    \b
+    freeswitch-callback --config callback.toml run
     """
     log_to_stderr(log_level)
     rules = engine_rules(context.configuration)
     database = context.configuration.database
     ledger = Ledger(database.url, password=database.password)
     engine = Engine(ledger, addresses(context.configuration), rules)
+    asked_to_reload = Flag()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: engine.stop())
+    signal.signal(signal.SIGHUP, lambda *_: asked_to_reload.set())
+    reloading = gevent.spawn(_reload, context, engine, asked_to_reload)
     try:
         engine.run()
     except DatabaseUnreachable:
         click.echo("stopped while waiting for the database", err=True)
     finally:
+        reloading.kill()
         with gevent.Timeout(1.0, False):  # a write that waits for a lock must not hold up the end
             ledger.close()
+
+
+def _reload(context: Context, engine: Engine, asked: Flag) -> None:
+    """Read the configuration again whenever asked to."""
+    running = context.configuration
+    while asked.wait():
+        asked.clear()
+        try:
+            fresh = load(context.path)
+            rules = engine_rules(fresh)
+        except ConfigurationError as error:
+            log.error("configuration_refused", error=str(error), hint="the old one stays")
+            continue
+        if (fresh.database, fresh.freeswitch) != (running.database, running.freeswitch):
+            log.warning("restart_needed", hint="[database] and [[freeswitch]] are as they were at the start")
+        try:
+            engine.reload(rules)
+        except DatabaseUnreachable:
+            return  # stopping
+        log.info("configuration_reloaded", path=context.path)
 
 
 @click.command()
 @click.pass_obj
 def migrate(context: Context) -> None:
-    """Bring the database to this release's schema. May be run twice, and by two machines at once."""
+    """Bring the database to this release's schema. May be run twice, and by two machines at once.
+
+    \b
+    freeswitch-callback migrate
+    """
     with context.ledger(verified=False) as ledger:
         applied = ledger.migrate()
         for name in applied:
@@ -80,7 +116,13 @@ def migrate(context: Context) -> None:
 def check(context: Context, form: str) -> int:
     """Tell line by line what is right and what is not: configuration, database, each FreeSWITCH.
 
-    The exit status is that of the first thing that is not right; warnings leave it 0.
+    Also what waits for a person: breakers that have stopped all recalls to a prefix, recalls whose outcome is
+    unknown, countries that the calling hours leave next to no time. The exit status is that of the first
+    thing that is not right; warnings leave it 0.
+
+    \b
+    freeswitch-callback check
+    freeswitch-callback check --format json
     """
     findings = list(_findings(context))
     for finding in findings:
@@ -105,9 +147,18 @@ def _findings(context: Context) -> Any:
     yield operations.Finding(Level.OK, "configuration", context.path)
     try:
         with context.ledger(verified=False) as ledger:
-            yield from operations.check_database(ledger, configuration.database.url)
+            told = list(operations.check_database(ledger, configuration.database.url))
+            yield from told
+            if all(finding.level is Level.OK for finding in told):
+                yield from operations.check_breakers(ledger)
+                yield from operations.check_unknown(ledger)
     except CallbackError as error:
         yield operations.Finding(Level.BAD, "database", str(error), error.exit_status)
+    yield from operations.check_calling_hours(
+        configuration.numbers.allow,
+        [("recall", context.gates(None)), *((queue, context.gates(queue)) for queue in configuration.queues)],
+        now(),
+    )
     wants = configuration.capture.rules().wants
     for node in configuration.freeswitch:
         yield from operations.check_node(partial(context.connect, node), node.name, wants)
@@ -117,7 +168,11 @@ def _findings(context: Context) -> Any:
 @output_format
 @click.pass_obj
 def agents(context: Context, form: str) -> None:
-    """List the agents of every FreeSWITCH: status, state, queues."""
+    """List the agents of every FreeSWITCH: status, state, queues.
+
+    \b
+    freeswitch-callback agents
+    """
     rows: list[dict[str, Any]] = []
     for node in context.configuration.freeswitch:
         connection = context.connect(node)

@@ -19,7 +19,7 @@ class Callers:
         self._waiting: dict[str, dict[str, float]] = {}
 
     def feed(self, event: Event) -> bool:
-        """Take one `callcenter::info` event; True if a queue's line has become shorter or longer."""
+        """Take one `callcenter::info` event; True if a queue's line has become shorter."""
         action = event.get("CC-Action")
         if action not in (
             "member-queue-start",
@@ -32,7 +32,7 @@ class Callers:
         line = self._waiting.setdefault(queue, {})
         if action in ("member-queue-start", "member-queue-resume"):
             line.setdefault(session, event.timestamp)
-            return True
+            return False
         return line.pop(session, None) is not None
 
     def sync(self, queue: str, members: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""From FreeSWITCH's events to facts: who called and was not served.
+"""From FreeSWITCH's events to facts: who called and was not served, and who was reached from here.
 
 A caller's leg lives from CHANNEL_CREATE to CHANNEL_HANGUP_COMPLETE and may sit in several queues on its way
 (a *stay* each). What decides is the end of the leg, never the end of a stay: a member who timed out of one
@@ -9,6 +9,8 @@ queue may be answered in the next.
 - **Served** means that the leg was bridged with another leg *that was answered*: with early media there is a
   bridge although nobody answers (recording `direct_early_media`), and whoever is picked out of a queue is
   bridged under the other leg's name (`intercepted_from_the_queue`).
+- **Reached** is an outbound leg that was answered and bridged, when it is over, unless a queue or a recall of
+  ours made it. Who was called is the number that was dialled; whether that is a client's is not asked here.
 
 Order is kept between the events of one leg, not between legs. So everything is a note on a leg, compared by
 the events' own time, and the verdict is taken anew whenever a note changes it: at CHANNEL_HANGUP for the
@@ -20,14 +22,25 @@ way (`cdr`).
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Container
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 
-from freeswitch_callback.core.facts import Event, Missed, Reason, Served
+from freeswitch_callback.core.facts import Event, Missed, Reached, Served
+from freeswitch_callback.core.legs import (
+    CUT_OFF,
+    OWN_CALL,
+    CaptureRules,
+    Direct,
+    Leg,
+    Stay,
+    reached,
+    read_last_stay,
+    read_talk,
+    verdict,
+    whole,
+)
+
+__all__ = ["EVENTS", "SUBCLASSES", "Capture", "CaptureRules", "Direct"]
 
 EVENTS = (
     "CHANNEL_CREATE",
@@ -38,104 +51,8 @@ EVENTS = (
 )
 SUBCLASSES = ("callcenter::info", "callback::missed", "callback::request")
 
-OWN_CALL = "callback_entry"
-"""The channel variable on every leg of our own recalls: the attempt's id. They are never misses."""
-
 _OWN = f"variable_{OWN_CALL}"
 _REMEMBER = 300.0  # seconds of event time that an ended leg stays known, for what comes late or twice
-
-_CUT_OFF = "cut off"  # ours: FreeSWITCH itself went away
-_GIVEN_UP = {
-    "BREAK_OUT": Reason.ABANDONED,  # what a caller's hangup gives (`abandoned`), though the docs say NONE
-    "NONE": Reason.ABANDONED,
-    "TIMEOUT": Reason.TIMEOUT,
-    "NO_AGENT_TIMEOUT": Reason.NO_AGENT,
-    "EXIT_WITH_KEY": Reason.EXIT_KEY,
-    _CUT_OFF: Reason.FAILED,
-}
-_DIRECT = {
-    "USER_BUSY": Reason.BUSY,
-    "NO_ANSWER": Reason.NO_ANSWER,
-    "NO_USER_RESPONSE": Reason.NO_ANSWER,
-    "ALLOTTED_TIMEOUT": Reason.NO_ANSWER,
-    "ORIGINATOR_CANCEL": Reason.CANCELLED,
-    "NORMAL_CLEARING": Reason.CANCELLED,  # nobody had answered, and the caller hung up
-}
-_LEG_MOVED_ON = frozenset({"ATTENDED_TRANSFER", "BLIND_TRANSFER"})
-_NOT_A_TALK = frozenset(_DIRECT) - {"NORMAL_CLEARING"} | {"CALL_REJECTED", "UNALLOCATED_NUMBER"}
-
-
-@dataclass(frozen=True, slots=True)
-class Direct:
-    """Calls straight to extensions that count, and the queue whose agents call back."""
-
-    context: str
-    destination: re.Pattern[str]
-    queue: str
-
-
-@dataclass(frozen=True, slots=True)
-class CaptureRules:
-    """Which calls are ours. `queues` are shell patterns; `called_number` headers, the first that is set."""
-
-    queues: tuple[str, ...] = ("*",)
-    direct: tuple[Direct, ...] = ()
-    called_number: tuple[str, ...] = ("variable_sip_req_user", "Caller-Destination-Number")
-    variables: tuple[str, ...] = ()
-    hook_queue: str | None = None
-
-    def wants(self, queue: str) -> bool:
-        return any(fnmatchcase(queue, pattern) for pattern in self.queues)
-
-    def direct_queue(self, context: str, destination: str) -> str | None:
-        for rule in self.direct:
-            if rule.context == context and rule.destination.search(destination):
-                return rule.queue
-        return None
-
-
-@dataclass(slots=True)
-class Stay:
-    """One stay in one queue. `joined` and `left` are FreeSWITCH's whole seconds since the epoch."""
-
-    queue: str
-    member_uuid: str
-    joined: int
-    joined_at: float  # the event's own, finer time; as `joined` where no event told
-    left: int | None = None
-    cancel_reason: str = ""
-
-
-@dataclass(slots=True)
-class Leg:
-    """What is known of one channel."""
-
-    uuid: str
-    from_the_start: bool = False  # CHANNEL_CREATE was seen: answers and bridges were, too
-    inbound: bool = False
-    own: bool = False
-    phone: str = ""
-    caller_name: str = ""
-    calledid: str = ""
-    created: float = 0.0
-    context: str = ""
-    destination: str = ""
-    answered_at: float | None = None
-    bridged: dict[str, float] = field(default_factory=dict)  # the other leg: since when
-    talked_at: float | None = None
-    stays: list[Stay] = field(default_factory=list)
-    offered_to: str | None = None
-    agent: str | None = None
-    hook: str = ""  # the subclass of the dialplan's event
-    hooked_at: float = 0.0
-    hook_queue: str | None = None
-    ended: float | None = None
-    ended_for_good: bool = False
-    hangup_cause: str = ""
-    bridge_cause: str = ""  # how the last leg that this one called ended
-    extra: dict[str, str] = field(default_factory=dict)
-    told: Missed | Served | None = None
-    touched: float = 0.0
 
 
 class Capture:
@@ -147,7 +64,7 @@ class Capture:
         self._legs: dict[str, Leg] = {}
         self._gone: deque[tuple[float, str]] = deque()
 
-    def feed(self, event: Event) -> list[Missed | Served]:
+    def feed(self, event: Event) -> list[Missed | Served | Reached]:
         """What this event tells that was not told before, in the order of its telling."""
         if event.name == "CUSTOM":
             handler = self._custom(event)
@@ -173,7 +90,7 @@ class Capture:
         for uuid in [u for u, leg in self._legs.items() if leg.touched < before and u not in live]:
             del self._legs[uuid]
 
-    def end_all(self, at: float) -> list[Missed | Served]:
+    def end_all(self, at: float) -> list[Missed | Served | Reached]:
         """FreeSWITCH is gone (`at`: epoch seconds), and every call without a word: who waited was missed."""
         facts = []
         for leg in self._legs.values():
@@ -181,7 +98,7 @@ class Capture:
                 leg.ended, leg.ended_for_good = at, True
                 for stay in leg.stays:
                     if stay.left is None:
-                        stay.left, stay.cancel_reason = int(at), _CUT_OFF
+                        stay.left, stay.cancel_reason = int(at), CUT_OFF
                 facts.append(self._tell(leg))
         self._legs.clear()
         self._gone.clear()
@@ -204,16 +121,22 @@ class Capture:
         if not leg.created:
             leg.created = whole(event.get("Caller-Channel-Created-Time")) / 1e6 or event.timestamp
             leg.inbound = event.get("Call-Direction") == "inbound"
-            # Once somebody picks the call up, Caller-ID-Number is theirs; Orig- stays the caller's.
-            leg.phone = (
-                event.get("Caller-Orig-Caller-ID-Number") or event.get("Caller-Caller-ID-Number") or ""
-            )
             leg.caller_name = (
                 event.get("Caller-Orig-Caller-ID-Name") or event.get("Caller-Caller-ID-Name") or ""
             )
             leg.calledid = _first(event.get, self.rules.called_number)
             leg.context = event.get("Caller-Context") or ""
             leg.destination = event.get("Caller-Destination-Number") or ""
+            if leg.inbound:
+                # Once somebody picks the call up, Caller-ID-Number is theirs; Orig- stays the caller's.
+                leg.phone = (
+                    event.get("Caller-Orig-Caller-ID-Number") or event.get("Caller-Caller-ID-Number") or ""
+                )
+            else:
+                leg.phone = leg.destination
+                leg.of_agent = event.get("variable_cc_side") == "agent"
+                if leg.of_agent:
+                    leg.who = event.get("variable_cc_agent") or ""
             # Set by the originate, so it is there from the leg's first event on.
             leg.own = event.get(_OWN) is not None
         return leg
@@ -228,7 +151,7 @@ class Capture:
         return [leg, *self._talks(leg)]
 
     def _bridged(self, event: Event) -> list[Leg]:
-        self._note(event)
+        _read_owner(self._note(event), event)
         a, b = event.get("Bridge-A-Unique-ID"), event.get("Bridge-B-Unique-ID")
         if not a or not b:
             return []
@@ -246,7 +169,8 @@ class Capture:
             other = self._legs.get(uuid)
             if other is not None:
                 other.talked_at = max(other.talked_at or 0.0, since, answered.answered_at)
-                other.agent = other.agent or answered.agent
+                if answered.of_agent:
+                    other.agent = answered.who or other.agent
                 talking.append(other)
         return talking
 
@@ -301,8 +225,7 @@ class Capture:
         leg = self._note(event)
         leg.ended = leg.ended or event.timestamp
         leg.hangup_cause = event.get("Hangup-Cause") or leg.hangup_cause
-        self._read_variables(leg, event)
-        self._read_stay(leg, event)
+        self._read_end(leg, event)
         return [leg]
 
     def _complete(self, event: Event) -> list[Leg]:
@@ -310,10 +233,15 @@ class Capture:
         leg.ended = float(whole(event.get("variable_end_epoch"))) or leg.ended or event.timestamp
         leg.hangup_cause = event.get("Hangup-Cause") or leg.hangup_cause
         leg.ended_for_good = True
-        self._read_variables(leg, event)
-        self._read_stay(leg, event)
+        self._read_end(leg, event)
         self._gone.append((event.timestamp, leg.uuid))
         return [leg]
+
+    def _read_end(self, leg: Leg, event: Event) -> None:
+        self._read_variables(leg, event)
+        self._read_stay(leg, event)
+        if not leg.inbound:
+            _read_bridge(leg, event)
 
     def _read_variables(self, leg: Leg, event: Event) -> None:
         leg.context = event.get("Caller-Context") or leg.context
@@ -347,14 +275,42 @@ class Capture:
 
     # --- telling ---------------------------------------------------------------------------------------
 
-    def _tell(self, leg: Leg) -> Missed | Served | None:
+    def _tell(self, leg: Leg) -> Missed | Served | Reached | None:
         if leg.ended is None and not leg.hook and leg.talked_at is None:
             return None
-        fact = verdict(self.node, leg, self.rules)
+        fact: Missed | Served | Reached | None = verdict(self.node, leg, self.rules)
+        if fact is None and leg.told is None:
+            fact = reached(self.node, leg, [self._legs[uuid] for uuid in leg.bridged if uuid in self._legs])
         if fact is None or fact == leg.told:
             return None
         leg.told = fact
         return fact
+
+
+def _read_owner(leg: Leg, event: Event) -> None:
+    """Whose leg this is: read at the bridge, when the dialplan has set what it sets.
+
+    `cc_tracked_agent` is what the application `callcenter_track` leaves there.
+    """
+    leg.domain = event.get("variable_domain_name") or leg.domain
+    user = event.get("variable_user_name")
+    leg.who = event.get("variable_cc_tracked_agent") or leg.who or (f"{user}@{leg.domain}" if user else "")
+
+
+def _read_bridge(leg: Leg, event: Event) -> None:
+    """What an outbound leg's own last event tells of its talk, where no other has (`direct_answered`)."""
+    bridged = whole(event.get("Caller-Channel-Bridged-Time")) / 1e6
+    other = event.get("variable_last_bridge_to")
+    if not bridged or not other:
+        return
+    leg.answered_at = leg.answered_at or whole(event.get("Caller-Channel-Answered-Time")) / 1e6 or None
+    leg.bridged.setdefault(other, bridged)
+    leg.domain = event.get("variable_domain_name") or leg.domain
+    # Whom this one called, if it was there first (`reserved_recall_client_first`), or who called it.
+    first = event.get("Other-Type") == "originatee"
+    leg.other_number = (
+        event.get("Other-Leg-Destination-Number" if first else "Other-Leg-Caller-ID-Number") or ""
+    )
 
 
 _CHANNEL: dict[str, Callable[[Capture, Event], list[Leg]]] = {
@@ -373,112 +329,5 @@ _CALLCENTER: dict[str, Callable[[Capture, Event], list[Leg]]] = {
 }
 
 
-def whole(text: str | None) -> int:
-    """A whole number as FreeSWITCH writes it; 0 where there is none."""
-    return int(text) if text is not None and text.isascii() and text.isdigit() else 0
-
-
-def read_last_stay(leg: Leg, variable: Callable[[str], str | None]) -> None:
-    """Note the leg's last stay from its `cc_*` variables, where no event has told of it or of its end.
-
-    Until the leg is complete they may still speak of the stay before: CHANNEL_HANGUP comes before
-    `member-queue-end`, and then `cc_queue_joined_epoch` is not older than `cc_queue_canceled_epoch`.
-    """
-    if variable("cc_side") != "member" or not whole(variable("cc_queue_joined_epoch")):
-        return
-    joined = whole(variable("cc_queue_joined_epoch"))
-    queue, member = variable("cc_queue") or "", variable("cc_member_uuid") or ""
-    if not leg.stays or leg.stays[-1].joined < joined:
-        leg.stays.append(Stay(queue, member, joined, float(joined)))
-    last = leg.stays[-1]
-    left = whole(variable("cc_queue_canceled_epoch"))
-    if last.left is None and (left > last.joined or (left == last.joined and leg.ended_for_good)):
-        last.left = left
-        last.cancel_reason = variable("cc_cancel_reason") or ""
-
-
-def read_talk(leg: Leg, variable: Callable[[str], str | None], bridged: float) -> None:
-    """Note a conversation that only the leg's variables tell of. `bridged`: seconds, 0 for never.
-
-    Whole seconds here: a stay that began in the second in which the agent answered is the one that was
-    answered.
-    """
-    answered = float(whole(variable("cc_queue_answered_epoch")))
-    if answered:
-        answered += 0.999999
-    elif bridged and leg.bridge_cause not in _NOT_A_TALK:
-        answered = bridged
-    if answered:
-        leg.talked_at = max(leg.talked_at or 0.0, answered)
-        leg.agent = leg.agent or variable("cc_agent")
-
-
-def verdict(node: str, leg: Leg, rules: CaptureRules) -> Missed | Served | None:
-    """What this leg is as far as it is known: missed, served, or no call of ours (None)."""
-    if leg.own or leg.hangup_cause in _LEG_MOVED_ON:
-        return None
-    talked = leg.talked_at or 0.0
-    waits = [stay for stay in leg.stays if stay.joined_at > talked]
-    wanted = [stay for stay in waits if rules.wants(stay.queue)]
-    direct_queue = None if leg.stays or not leg.inbound else rules.direct_queue(leg.context, leg.destination)
-    over = leg.ended is not None
-    if wanted:
-        return _missed(node, leg, waits, wanted[-1], None) if over or leg.hook else None
-    if leg.hook and talked <= leg.hooked_at:
-        return _missed(node, leg, waits, None, leg.hook_queue or direct_queue or rules.hook_queue)
-    if direct_queue is not None and not talked:
-        return _missed(node, leg, waits, None, direct_queue) if over else None
-    if talked and (leg.stays or direct_queue is not None or leg.hook):
-        queue = leg.stays[-1].queue if leg.stays else leg.hook_queue or direct_queue
-        return Served(node, leg.uuid, leg.phone, queue, leg.agent or leg.offered_to, _utc(talked))
-    return None
-
-
-def _missed(node: str, leg: Leg, waits: list[Stay], stay: Stay | None, queue: str | None) -> Missed:
-    ended = int(leg.ended or 0)
-    if stay is not None or waits:
-        last = stay or waits[-1]
-        reason = _GIVEN_UP.get(waits[-1].cancel_reason or "NONE", Reason.ABANDONED)
-        timewait = sum(
-            max(0, (w.left if w.left is not None else ended or w.joined) - w.joined) for w in waits
-        )
-        queue, member = leg.hook_queue or last.queue, last.member_uuid
-        operator = leg.offered_to
-    else:
-        reason = _direct_reason(leg)
-        timewait = max(0, ended - int(leg.created)) if ended else 0
-        member, operator = None, leg.offered_to or leg.destination
-    if leg.hook == "callback::request":
-        reason = Reason.REQUESTED
-    return Missed(
-        node=node,
-        call_uuid=leg.uuid,
-        phone=leg.phone,
-        calldate=_utc(leg.created),
-        timewait=timewait,
-        reason=reason,
-        calledid=leg.calledid,
-        operator=operator or None,
-        member_uuid=member or None,
-        queue=queue or None,
-        caller_name=leg.caller_name,
-        hangup_cause=leg.hangup_cause,
-        extra=dict(leg.extra),
-        settled=leg.ended_for_good,
-    )
-
-
-def _direct_reason(leg: Leg) -> Reason:
-    if leg.hangup_cause == "ORIGINATOR_CANCEL":
-        return Reason.CANCELLED
-    if leg.bridge_cause and leg.bridge_cause not in ("failure", "SUCCESS"):
-        return _DIRECT.get(leg.bridge_cause, Reason.FAILED)
-    return _DIRECT.get(leg.hangup_cause, Reason.FAILED)
-
-
 def _first(get: Callable[[str], str | None], headers: tuple[str, ...]) -> str:
     return next((value for value in map(get, headers) if value), "")
-
-
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

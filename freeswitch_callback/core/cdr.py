@@ -1,4 +1,4 @@
-"""From a mod_json_cdr record to the note on a leg that `capture.verdict` judges.
+"""From a mod_json_cdr record to the note on a leg that `legs.verdict` judges.
 
 A CDR has the variables of one leg as they were at its end, the profiles it went through (`callflow`, newest
 first) and the applications it ran with microsecond stamps (`app_log`): the joins before the last one are only
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from freeswitch_callback.core.capture import (
+from freeswitch_callback.core.facts import Missed, Served
+from freeswitch_callback.core.legs import (
     OWN_CALL,
     CaptureRules,
     Leg,
@@ -20,7 +21,6 @@ from freeswitch_callback.core.capture import (
     read_talk,
     verdict,
 )
-from freeswitch_callback.core.facts import Missed, Served
 from freeswitch_callback.errors import ProtocolError
 
 

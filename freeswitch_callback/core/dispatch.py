@@ -1,4 +1,4 @@
-"""Which agent calls which client now.
+"""Which agent calls which client now, and why none does.
 
 An agent may take a recall when mod_callcenter itself would give them a call (status, state, wrap-up), nobody
 of ours has them, their phone is silent, they are not resting after a missed or declined recall, and the
@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from freeswitch_callback.core.callers import Callers
 from freeswitch_callback.core.facts import Due, Mode
+from freeswitch_callback.core.gates import Gate, Verdict
 
 ON_DUTY = frozenset({"Available", "Available (On Demand)"})
 _SERVING = frozenset({"Ready", "No Answer"})
@@ -67,8 +69,12 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class QueueRules:
+    """`prefer_agent`: seconds for which a recall that is due waits for the agent whom the client talked to
+    last, if that one is on duty; 0 waits for nobody."""
+
     mode: Mode = Mode.AGENT_FIRST
     fairness: Fairness = Fairness.LIVE_FIRST
+    prefer_agent: float = 0.0
 
 
 def free(operators: Iterable[Operator], now: float) -> list[Operator]:
@@ -138,17 +144,19 @@ def open_queues(
 
 def assign(
     recalls: Sequence[Due],
-    operators: Sequence[Operator],
+    operators: Collection[Operator],
     callers: Callers,
     rules: Callable[[str], QueueRules],
     under_way: Mapping[str, int],
+    now: float,
 ) -> list[Assignment]:
-    """Pair recalls, most urgent first, with free agents (longest idle first within tier level and position).
+    """Pair recalls, most urgent first, with free agents: tier level and position, then longest idle.
 
     `under_way`: queue-mode recalls that no agent has taken yet, by queue. They, and the callers who wait,
     each use up one free agent of their queue. Never more assignments than free agents.
     """
-    left = _Left(operators, callers)
+    left = _Left(free(operators, now), callers)
+    on_duty = {operator.name: operator for operator in operators if operator.status in ON_DUTY}
     assignments = []
     for recall in recalls:
         queue = recall.queue or ""
@@ -156,7 +164,13 @@ def assign(
         able = left.able(queue, rule, recall)
         if not able:
             continue
-        agent = min(able, key=lambda o: (*o.tiers[queue], o.idle_since))
+        known = on_duty.get(recall.last_agent or "") if _prefers(recall, rule, now) else None
+        if known is not None and queue in known.tiers:
+            if known not in able:
+                continue
+            agent = known
+        else:
+            agent = min(able, key=lambda o: (*o.tiers[queue], o.idle_since))
         if rule.mode is not Mode.QUEUE:
             assignments.append(Assignment(recall, agent.name))
         elif len(able) > _others(able, callers, under_way):
@@ -165,6 +179,62 @@ def assign(
             continue
         left.take(agent)
     return assignments
+
+
+def _prefers(recall: Due, rule: QueueRules, now: float) -> bool:
+    """Whether it still waits for the agent whom the client knows. In queue mode the queue picks."""
+    return rule.mode is not Mode.QUEUE and now < _waits_until(recall, rule)
+
+
+def _waits_until(recall: Due, rule: QueueRules) -> float:
+    return (recall.open_since or recall.due_at).timestamp() + rule.prefer_agent
+
+
+def explain(
+    recall: Due,
+    operators: Collection[Operator],
+    callers: Callers,
+    rules: Callable[[str], QueueRules],
+    under_way: Mapping[str, int],
+    now: float,
+) -> tuple[Verdict, Verdict]:
+    """Why this recall gets an agent now or does not, as if it were the only one: fairness and agent."""
+    queue = recall.queue or ""
+    rule = rules(queue)
+    assigned = assign([recall], operators, callers, rules, under_way, now)
+    ready = [operator for operator in free(operators, now) if queue in operator.tiers]
+    fair = Verdict(Gate.FAIRNESS, True, str(rule.fairness))
+    if assigned:
+        who = assigned[0].agent or f"{len(ready)} of {queue}"
+        return fair, Verdict(Gate.AGENT, True, f"free: {who}")
+    if _Left(free(operators, now), callers).able(queue, rule, recall):
+        if rule.mode is Mode.QUEUE:
+            waiting = _others(ready, callers, under_way)
+            return Verdict(Gate.FAIRNESS, False, f"{len(ready)} free, {waiting} come first"), _free(ready)
+        until = datetime.fromtimestamp(_waits_until(recall, rule), UTC)
+        text = f"waits for {recall.last_agent}, whom the client talked to last"
+        return fair, Verdict(Gate.AGENT, False, text, until)
+    if ready:
+        waiting = sum(callers.waiting(q) for q in {q for operator in ready for q in operator.tiers})
+        text = f"{rule.fairness}: {waiting} who wait live come first"
+        return Verdict(Gate.FAIRNESS, False, text), _free(ready)
+    return fair, _nobody(queue, operators, now)
+
+
+def _free(ready: Sequence[Operator]) -> Verdict:
+    return Verdict(Gate.AGENT, True, "free: " + ", ".join(operator.name for operator in ready[:3]))
+
+
+def _nobody(queue: str, operators: Iterable[Operator], now: float) -> Verdict:
+    """Why there is no free agent."""
+    serving = [operator for operator in operators if queue in operator.tiers]
+    on_duty = [operator for operator in serving if operator.status in ON_DUTY]
+    if not on_duty:
+        who = f"none of the {len(serving)} agents of {queue} is" if serving else f"no agent of {queue} is"
+        return Verdict(Gate.AGENT, False, f"{who} on duty")
+    at = next_free(on_duty, now)
+    soonest = None if at is None else datetime.fromtimestamp(at, UTC)
+    return Verdict(Gate.AGENT, False, f"none of the {len(on_duty)} agents on duty is free", soonest)
 
 
 def _others(able: Sequence[Operator], callers: Callers, under_way: Mapping[str, int]) -> int:

@@ -87,6 +87,23 @@ class Served:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """An operator called somebody outside, and they talked. Told when that call is over.
+
+    `phone` as the operator dialled it, `talked` in seconds, `domain` the operator's own as FreeSWITCH knows
+    it (`variable_domain_name`, '' where it does not), `at` when they began to talk.
+    """
+
+    node: str
+    call_uuid: str
+    phone: str
+    operator: str | None
+    domain: str
+    at: datetime
+    talked: float
+
+
 class Mode(StrEnum):
     """Which side is called first."""
 
@@ -127,8 +144,10 @@ class ClosedAs(StrEnum):
 class Opening:
     """What a missed call asks of the ledger: the recall that it opens or joins.
 
-    `blocked` names the gate that stays shut: the recall is then written as closed. `delay` and `expire` are
-    seconds from now; a waiting recall of the same number and scope that is due later becomes due then.
+    `blocked` names the gate that stays shut: the recall is then written as closed. `delay`, `look_in` and
+    `expire` are seconds from now: when it is due, when its gates are worth a look (calling hours may open
+    later than it is due), and when it is over. If the number has an open recall of the same scope, this joins
+    it: the highest priority, the earliest due and look, the latest expiry of all its calls.
     """
 
     number: str | None
@@ -136,6 +155,7 @@ class Opening:
     queue: str | None
     blocked: str | None = None
     delay: float = 0.0
+    look_in: float = 0.0
     expire: float = 86400.0
     priority: int = 0
 
@@ -156,6 +176,8 @@ class Due:
     timewait: int  # of the newest
     reason: Reason  # of the newest
     called_at: datetime  # of the oldest: the place in the line
+    last_agent: str | None = None  # whom the client talked to last
+    open_since: datetime | None = None  # due, and as far as was foreseen with every gate open
 
 
 @dataclass(frozen=True, slots=True)

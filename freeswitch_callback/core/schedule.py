@@ -13,6 +13,8 @@ from freeswitch_callback.core.facts import ClosedAs, Mode, Outcome, Settlement
 class RetryRules:
     """`attempts` that count at most; `retry` delays in seconds by `busy`, `no_answer`, `failed`.
 
+    With each attempt that counted a delay is `growth` times as long, a day at most; `jitter` is the part of
+    it by which chance makes it longer or shorter, so that those who failed together do not return together.
     `agent_pause`: how soon a recall is tried with somebody else after an agent was not there;
     `agent_failures`: how often in a row that may happen.
     """
@@ -24,6 +26,16 @@ class RetryRules:
     min_talk: float = 10.0
     agent_pause: float = 0.0
     agent_failures: int = 10
+    growth: float = 1.0
+    jitter: float = 0.1
+
+    def delay(self, kind: str, attempts: int, chance: float) -> float:
+        """Seconds until the next try. `attempts` that counted before this one; `chance` from 0 to 1."""
+        grown = self.retry[kind] * self.growth ** min(attempts, 100)
+        return min(grown, _LONGEST_DELAY) * (1.0 + self.jitter * (2.0 * chance - 1.0))
+
+
+_LONGEST_DELAY = 86400.0
 
 
 _AGENT_AWAY = frozenset({Outcome.AGENT_NO_ANSWER, Outcome.AGENT_DECLINED})
@@ -37,11 +49,13 @@ _DELAY = {
 }
 
 
-def settle(progress: Progress, attempts: int, failures: int, rules: RetryRules) -> Settlement:
+def settle(
+    progress: Progress, attempts: int, failures: int, rules: RetryRules, chance: float = 0.5
+) -> Settlement:
     """What the recall becomes, now that its attempt has ended.
 
-    `attempts` and `failures` are the recall's, without this attempt. Raises ValueError for an attempt that
-    goes on.
+    `attempts` and `failures` are the recall's, without this attempt; `chance`, from 0 to 1, is for the
+    jitter. Raises ValueError for an attempt that goes on.
     """
     ended = outcome(progress)
     if ended is None:
@@ -60,14 +74,16 @@ def settle(progress: Progress, attempts: int, failures: int, rules: RetryRules) 
                 result, cause, closed_as=ClosedAs.EXHAUSTED, counted=counted, agent_failed=True, note=note
             )
         if counted:  # who was rung for nothing is not rung again at once
-            delay = rules.retry["busy"]
+            delay = rules.delay("busy", attempts, chance)
+        elif agent_away and cause not in FAULTS:
+            delay = rules.agent_pause
         else:
-            delay = rules.agent_pause if agent_away and cause not in FAULTS else rules.retry["failed"]
+            delay = rules.delay("failed", failures, chance)
         return Settlement(result, cause, retry_in=delay, counted=counted, agent_failed=True)
     if attempts + 1 >= rules.attempts:
         return Settlement(result, cause, closed_as=ClosedAs.EXHAUSTED)
     note = f"talked {progress.talked:.1f} s, min_talk is {rules.min_talk:g} s" if progress.connected else ""
-    return Settlement(result, cause, retry_in=rules.retry[_DELAY[result]], note=note)
+    return Settlement(result, cause, retry_in=rules.delay(_DELAY[result], attempts, chance), note=note)
 
 
 def agent_rest(cause: str, delays: Mapping[str, int]) -> float:

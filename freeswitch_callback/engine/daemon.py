@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import socket
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,9 @@ from freeswitch_callback.core import capture
 from freeswitch_callback.core.capture import CaptureRules
 from freeswitch_callback.core.facts import Event
 from freeswitch_callback.core.gates import GateRules
+from freeswitch_callback.core.numbers import NumberRules
+from freeswitch_callback.engine.clock import SYSTEM, Clock
+from freeswitch_callback.engine.gatekeeper import Gatekeeper
 from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.engine.recaller import LEASE, Recaller, RecallRules
 from freeswitch_callback.engine.reconciler import Reconciler
@@ -65,40 +67,63 @@ class Engine:
     are released. The next engine follows what is still up.
     """
 
-    def __init__(self, ledger: Ledger, nodes: Sequence[NodeAddress], rules: EngineRules) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        nodes: Sequence[NodeAddress],
+        rules: EngineRules,
+        *,
+        clock: Clock = SYSTEM,
+    ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{random.randrange(16**4):04x}"
         self.ready = Flag()
         self._ledger = ledger
         self._rules = rules
+        self.clock = clock
         self._stopping = Flag()
         self._wake = Flag()
+        self._recalls_changed = False
+        self._next_look = 0.0  # nothing of what we know is due before (monotonic)
+        self.gatekeeper = Gatekeeper(lambda queue: self.rules.gates(queue), self._on_the_line)
         self.sites = [_Site(address, self) for address in nodes]
 
     def run(self) -> None:
-        patiently(self._ledger.migrate, what="open the database", stopping=self._stopping)
+        patiently(self._ledger.migrate, what="open the database", stopping=self._stopping, clock=self.clock)
         log.info("engine_started", engine=self.name, nodes=[site.node.name for site in self.sites])
         for site in self.sites:
             site.node.start()
         work = [
-            gevent.spawn(task) for task in (self._recall, self._keep_leases, *(s.watch for s in self.sites))
+            gevent.spawn(task)
+            for task in (self._recall, self._keep_leases, self._reconsider, *(s.watch for s in self.sites))
         ]
         self.ready.set()
         try:
-            gevent.wait([self._stopping, *work], count=1)
-            for task in work:
-                if task.ready():
+            while not self._stopping.is_set():
+                gevent.wait([self._stopping, *work], count=1)
+                for task in [task for task in work if task.ready()]:
                     task.get()  # what ended it is ours to raise: nobody else would say so
+                    work.remove(task)
         finally:
             self.stop()
             gevent.killall(work, block=False)
             self._finish()
+
+    def reload(self, rules: EngineRules) -> None:
+        """Go by other rules from now on: what is recorded and decided next, and the recalls that wait. Those
+        that are up keep what they were called with."""
+        self._rules = rules
+        for site in self.sites:
+            site.reload(rules)
+        self._reconsider()
 
     def stop(self) -> None:
         """Ask `run` to return. Safe in a signal handler."""
         self._stopping.set()
         self._wake.set()
 
-    def wake(self) -> None:
+    def wake(self, *, recalls: bool = True) -> None:
+        """Something may be possible now: a recall may be due, or else (`recalls` False) an agent be free."""
+        self._recalls_changed = self._recalls_changed or recalls
         self._wake.set()
 
     @property
@@ -120,25 +145,41 @@ class Engine:
             self._wake.clear()
             try:
                 wait = self._round()
-                if time.monotonic() - expired >= self._rules.poll:  # a write: not between an agent and a call
-                    expired = time.monotonic()
+                now = self.clock.monotonic()
+                if now - expired >= self._rules.poll:  # a write: not between an agent and a call
+                    expired = now
                     self._ledger.expire()
             except DatabaseUnreachable as error:
                 log.error("recalls_paused", error=str(error))
                 wait = self._rules.poll
-            self._wake.wait(wait)
+            self.clock.wait(self._wake, wait)
 
     def _round(self) -> float:
-        """One look at all nodes; seconds until the next is due by itself."""
+        """One look at all nodes, if anything can be due; seconds until the next is due by itself."""
+        now = self.clock.monotonic()
+        if now < self._next_look and not self._recalls_changed:
+            return self._next_look - now  # whoever has become free: there is nothing to start
+        self._recalls_changed, self._next_look = False, 0.0
         free_at = [at for site in self.sites if site.up and (at := site.recaller.round()) is not None]
         due = self._ledger.next_due()
-        waits = [self._rules.poll, *(at - time.time() for at in free_at)]
-        if due is not None and due > 0:
-            waits.append(due)
+        waits = [self._rules.poll, *(at - self.clock.time() for at in free_at)]
+        if due is None or due > 0:
+            waits.append(self._rules.poll if due is None else due)
+            self._next_look = now + min(waits[0], waits[-1])
         return max(min(waits), 0.01)
 
+    def _on_the_line(self, number: str, rules: NumberRules) -> bool:
+        return any(site.recaller.switchboard.on_the_line(number, rules) for site in self.sites)
+
+    def _reconsider(self) -> None:
+        """The gates may say something else than when the recalls that wait were last looked at."""
+        patiently(
+            self._ledger.reconsider, what="look at all gates anew", stopping=self._stopping, clock=self.clock
+        )
+        self.wake()
+
     def _keep_leases(self) -> None:
-        while not self._stopping.wait(LEASE / 3):
+        while not self.clock.wait(self._stopping, LEASE / 3):
             try:
                 self._ledger.renew(self.name, LEASE)
             except DatabaseUnreachable as error:
@@ -146,10 +187,10 @@ class Engine:
 
     def _finish(self) -> None:
         """Within 10 s: what was not sent is given back; what is up is left to the next engine, at once."""
-        deadline = time.monotonic() + self._rules.finishing
-        while any(site.recaller.in_between for site in self.sites) and time.monotonic() < deadline:
+        deadline = self.clock.monotonic() + self._rules.finishing
+        while any(site.recaller.in_between for site in self.sites) and self.clock.monotonic() < deadline:
             self._wake.clear()
-            self._wake.wait(0.1)
+            self.clock.wait(self._wake, 0.1)
         gevent.joinall([gevent.spawn(site.node.stop, 1.0) for site in self.sites], timeout=1.5)
         try:
             with gevent.Timeout(1.0, False):
@@ -165,6 +206,7 @@ class _Site:
     def __init__(self, address: NodeAddress, engine: Engine) -> None:
         rules = engine.rules
         self._engine = engine
+        self._clock = engine.clock
         self._core_uuid: str | None = None
         self._look_now = Flag()
         self._reconcile_at = 0.0
@@ -182,19 +224,39 @@ class _Site:
             subclasses=capture.SUBCLASSES,
         )
         self.recorder = Recorder(
-            address.name, engine.ledger, rules.capture, rules.gates, engine.wake, engine.stopping
+            address.name,
+            engine.ledger,
+            rules.capture,
+            lambda queue: engine.rules.gates(queue),
+            engine.wake,
+            engine.stopping,
+            self._clock,
+            min_talk=lambda queue: engine.rules.recall(queue or "").retry.min_talk,
+            remember_agent=lambda queue: engine.rules.recall(queue or "").prefer_agent > 0,
         )
         self.recaller = Recaller(
-            self.node, engine.ledger, engine.name, rules.recall, engine.stopping, engine.wake
+            self.node,
+            engine.ledger,
+            engine.name,
+            lambda queue: engine.rules.recall(queue),
+            engine.gatekeeper,
+            engine.stopping,
+            engine.wake,
+            self._clock,
         )
-        self.reconciler = Reconciler(self.node, engine.ledger, engine.name, self.recaller, rules.second_look)
+        self.reconciler = Reconciler(
+            self.node, engine.ledger, engine.name, self.recaller, rules.second_look, self._clock
+        )
+
+    def reload(self, rules: EngineRules) -> None:
+        self.recorder.reload(rules.capture)
 
     def _event(self, event: Event) -> None:
         try:
             self.recorder.feed(event)
         finally:  # an agent's or an attempt's news, whatever the recorder thinks of it
             if self.recaller.feed(event):
-                self._engine.wake()
+                self._engine.wake(recalls=False)
 
     def _on_up(self) -> None:
         if self._core_uuid not in (None, self.node.core_uuid):
@@ -205,7 +267,7 @@ class _Site:
 
     def _on_down(self, reason: str) -> None:
         self.up = False
-        self._lost_at = time.time()
+        self._lost_at = self._clock.time()
 
     def watch(self) -> None:
         """Look at the node when it has come up, and at every poll; a slow node holds up no other."""
@@ -213,18 +275,18 @@ class _Site:
             self._look_now.clear()
             if self.node.up.is_set():
                 self._look()
-            self._look_now.wait(self._engine.rules.poll)
+            self._clock.wait(self._look_now, self._engine.rules.poll)
 
     def _look(self) -> None:
         """Read agents, tiers, callers and channels; when just connected, and every minute, reconcile."""
         switchboard = self.recaller.switchboard
         try:
             switchboard.sync(self.node)
-            self.recorder.keep(switchboard.channels, time.time() - _FORGET_AFTER)
-            if time.monotonic() >= self._reconcile_at:
+            self.recorder.keep(switchboard.channels, self._clock.time() - _FORGET_AFTER)
+            if self._clock.monotonic() >= self._reconcile_at:
                 soon = self.reconciler.run(self._lost_at)
                 again = self._engine.rules.second_look if soon else _RECONCILE_EVERY
-                self._reconcile_at = time.monotonic() + again
+                self._reconcile_at = self._clock.monotonic() + again
         except (FreeSwitchError, DatabaseUnreachable, UnsafeValue) as error:
             log.warning("node_not_read", node=self.node.name, error=str(error))
             return

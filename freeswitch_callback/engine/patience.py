@@ -9,6 +9,7 @@ from typing import TypeVar
 import structlog
 from gevent.event import Event
 
+from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.errors import DatabaseUnreachable
 
 log = structlog.get_logger(__name__)
@@ -16,7 +17,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-def patiently(work: Callable[[], T], *, what: str, stopping: Event) -> T:
+def patiently(work: Callable[[], T], *, what: str, stopping: Event, clock: Clock) -> T:
     """`work`'s result, tried again with a growing, jittered delay while the database is out of reach.
 
     Raises `DatabaseUnreachable` only once the engine is stopping: then nobody is left to wait.
@@ -31,7 +32,7 @@ def patiently(work: Callable[[], T], *, what: str, stopping: Event) -> T:
             if not said:
                 log.error("database_away", waiting_to=what, error=str(error))
                 said = True
-            stopping.wait(delay * random.uniform(0.5, 1.0))
+            clock.wait(stopping, delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, 5.0)
         else:
             if said:

@@ -8,7 +8,7 @@ that tells what may have happened (`reconciler`).
 
 from __future__ import annotations
 
-import time
+import random
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 import structlog
 from gevent.event import Event as Flag
@@ -26,7 +26,10 @@ from freeswitch_callback.core import dispatch
 from freeswitch_callback.core.attempt import FAULTS, Progress, advance, outcome
 from freeswitch_callback.core.dispatch import Assignment, Fairness, Operator, QueueRules
 from freeswitch_callback.core.facts import Claim, Due, Event, Mode, Outcome, Settlement
+from freeswitch_callback.core.gates import Gate, Verdict
 from freeswitch_callback.core.schedule import RetryRules, agent_rest, agent_was_away, settle
+from freeswitch_callback.engine.clock import Clock
+from freeswitch_callback.engine.gatekeeper import Gatekeeper
 from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.engine.switchboard import Switchboard
 from freeswitch_callback.errors import (
@@ -42,10 +45,15 @@ from freeswitch_callback.ledger import Ledger
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 LEASE = 30.0
 """Seconds that a claim lasts unless it is renewed; the daemon renews three times as often."""
 
 _MOST_RECALLS_AT_ONCE = 500
+_FURTHEST_LOOK = 1000
+"""Recalls read from the line at once, at most."""
+
 _DELAYS = ("busy_delay_time", "reject_delay_time", "no_answer_delay_time")
 _RECALL_AGAIN_AFTER, _AGENT_AGAIN_AFTER = 2.0, 10.0
 """Seconds that a recall and an agent who could not be brought together are left alone.
@@ -69,11 +77,22 @@ class RecallRules:
 
     dial_string: str
     caller_id_number: str
+    extension_dial_string: str = "user/{number}"
     mode: Mode = Mode.AGENT_FIRST
     fairness: Fairness = Fairness.LIVE_FIRST
+    prefer_agent: float = 0.0
     ring_timeout: float = 30.0
     agent_rest: float = 60.0
     retry: RetryRules = field(default_factory=RetryRules)
+
+    def way_to(self, number: str) -> str:
+        """The dial string for a client: E.164 goes out, an extension of the house stays inside."""
+        return self.dial_string if number.startswith("+") else self.extension_dial_string
+
+    @property
+    def queue(self) -> QueueRules:
+        """What `dispatch` goes by."""
+        return QueueRules(self.mode, self.fairness, self.prefer_agent)
 
 
 class Attempt:
@@ -105,8 +124,10 @@ class Recaller:
         ledger: Ledger,
         engine: str,
         rules: Callable[[str], RecallRules],
+        gatekeeper: Gatekeeper,
         stopping: Flag,
         wake: Callable[[], None],
+        clock: Clock,
     ) -> None:
         self.node = node
         self.switchboard = Switchboard()
@@ -117,13 +138,17 @@ class Recaller:
         self._ledger = ledger
         self._engine = engine
         self._rules = rules
+        self._gatekeeper = gatekeeper
         self._stopping = stopping
         self._wake = wake
+        self._clock = clock
         self.in_between = 0  # attempts between claim and sending, or end and release: stopping waits for them
         self._queue_calls: dict[str, str] = {}  # call uuid of a recall in queue mode: its queue
         self._not_before: dict[int, float] = {}  # recalls that could not be sent just now (monotonic)
         self._pool = Pool(_MOST_RECALLS_AT_ONCE)
         self._faulty_until = 0.0
+        self._reach = 1  # how much further than usual the look at the line goes: many may be shut
+        self._breakers_told: set[str] = set()
 
     # --- events ----------------------------------------------------------------------------------------
 
@@ -149,26 +174,35 @@ class Recaller:
 
         Returns the epoch second in which an agent becomes free without any event, if there is one.
         """
-        now = time.time()
+        now = self._clock.time()
         operators = self.switchboard.operators(self._held)
         ready = dispatch.free(operators, now)
         if ready and now >= self._faulty_until and not self._stopping.is_set():
             queues = dispatch.open_queues(ready, self.switchboard.callers, self._queue_rules)
             if queues:
-                self._start(ready, self._ledger.due(queues, limit=2 * len(ready) + 10))
+                limit = min(self._reach * (2 * len(ready) + 10), _FURTHEST_LOOK)
+                self._start(operators, self._ledger.due(queues, limit), limit)
         return dispatch.next_free(operators, now)
 
     def _queue_rules(self, queue: str) -> QueueRules:
-        rules = self._rules(queue)
-        return QueueRules(rules.mode, rules.fairness)
+        return self._rules(queue).queue
 
-    def _start(self, ready: list[Operator], recalls: list[Due]) -> None:
-        now = time.monotonic()
+    def _start(self, operators: list[Operator], recalls: list[Due], limit: int) -> None:
+        """Call those that may be called; hold back those that may not, and look behind them."""
+        now = self._clock.monotonic()
         self._not_before = {id_: until for id_, until in self._not_before.items() if until > now}
         busy = {attempt.recall.id for attempt in self.attempts.values()} | self._not_before.keys()
-        recalls = [recall for recall in recalls if recall.id not in busy]
-        callers = self.switchboard.callers
-        for assignment in dispatch.assign(recalls, ready, callers, self._queue_rules, self._under_way()):
+        open_ones, shut = self._gatekeeper.sift(
+            (recall for recall in recalls if recall.id not in busy), self._clock.now()
+        )
+        for assignment in dispatch.assign(
+            open_ones,
+            operators,
+            self.switchboard.callers,
+            self._queue_rules,
+            self._under_way(),
+            self._clock.time(),
+        ):
             call_uuid = str(uuid.uuid4())
             if assignment.agent is not None:
                 self._held.add(assignment.agent)
@@ -176,6 +210,12 @@ class Recaller:
                 self._queue_calls[call_uuid] = assignment.recall.queue or ""
             self.ours.add(call_uuid)
             self._pool.spawn(self._call, assignment, call_uuid)
+        behind = len(recalls) == limit and len(shut) > len(recalls) // 2
+        self._reach = min(self._reach * 4, _FURTHEST_LOOK) if behind else 1
+        if shut:
+            self._ledger.hold(shut, by=self._engine)
+        if behind:
+            self._wake()
 
     def _under_way(self) -> Mapping[str, int]:
         """Queue-mode recalls whose client is not in the queue yet: there they count among the callers."""
@@ -191,7 +231,7 @@ class Recaller:
         recall, agent = assignment.recall, assignment.agent
         rules = self._rules(recall.queue or "")
         attempt: Attempt | None = None
-        sent = False
+        sent = held_back = False
         try:
             claim = self._ledger.claim(
                 recall.id,
@@ -202,7 +242,13 @@ class Recaller:
                 mode=rules.mode,
                 call_uuid=call_uuid,
                 job_uuid=str(uuid.uuid4()),
+                judge=self._gatekeeper.judge,
+                caps=self._gatekeeper.caps(recall.queue),
             )
+            if isinstance(claim, Verdict):
+                held_back = True
+                self._say_why(recall, claim)
+                return
             if claim is None:
                 return
             attempt = Attempt(claim, recall, Progress(claim.mode, claim.call_uuid, claim.job_uuid))
@@ -219,11 +265,18 @@ class Recaller:
                 self._held.discard(agent)
             self._queue_calls.pop(call_uuid, None)
             self.ours.discard(call_uuid)
-            if sent or (attempt is not None and attempt.somebody_else):
+            if sent or held_back or (attempt is not None and attempt.somebody_else):
                 self._wake()
             else:  # another engine has the recall or the agent, or something is wrong: not at once again
-                self._not_before[recall.id] = time.monotonic() + _RECALL_AGAIN_AFTER
+                self._not_before[recall.id] = self._clock.monotonic() + _RECALL_AGAIN_AFTER
                 self._rest(agent, _AGENT_AGAIN_AFTER)
+
+    def _say_why(self, recall: Due, verdict: Verdict) -> None:
+        if verdict.gate is not Gate.BREAKER:
+            log.info("recall_held_back", recall=recall.id, gate=str(verdict))
+        elif verdict.text not in self._breakers_told:  # once, not for each of the recalls behind it
+            self._breakers_told.add(verdict.text)
+            log.error("breaker_open", recall=recall.id, gate=str(verdict))
 
     @contextmanager
     def _stopping_waits(self) -> Iterator[None]:
@@ -260,8 +313,7 @@ class Recaller:
         try:
             self.node.send_originate(originate)
         except CommandFailed as error:
-            ended = Progress(claim.mode, claim.call_uuid, claim.job_uuid, ended=time.time(), cause=str(error))
-            attempt.progress = ended
+            attempt.progress = replace(attempt.progress, ended=self._clock.time(), cause=str(error))
         except NotSent as error:
             note = f"never sent: {error}"
             attempt.verdict = Settlement(Outcome.FAILED, retry_in=0.0, counted=False, note=note)
@@ -292,7 +344,7 @@ class Recaller:
             and agent.status in dispatch.ON_DUTY
             and agent.external_calls_count == 0
             and dispatch.wrap_up_ends(agent.last_bridge_end, agent.wrap_up_time, agent.ready_time)
-            <= time.time()
+            <= self._clock.time()
             and not self.switchboard.on_the_phone(agent)
         )
 
@@ -302,7 +354,7 @@ class Recaller:
             not_held = reserved is False or self._give_back(claim.agent, talked=False)
             if not_held:
                 self._strike(claim.agent)
-        patiently(lambda: self._ledger.abort(claim), what="give a recall back", stopping=self._stopping)
+        self._patiently(lambda: self._ledger.abort(claim), "give a recall back")
         return False
 
     def _originate(self, claim: Claim, recall: Due, rules: RecallRules) -> commands.Originate:
@@ -313,7 +365,7 @@ class Recaller:
             entry=claim.attempt,
             mode=claim.mode.value,
             number=recall.number,
-            dial_string=rules.dial_string,
+            dial_string=rules.way_to(recall.number),
             caller_id_number=rules.caller_id_number,
             contact=agent.contact if agent else "",
             queue=recall.queue or "",
@@ -342,7 +394,9 @@ class Recaller:
             attempt.changed.clear()
         rules = self._rules(claim.queue or "")
         recall = attempt.recall
-        verdict = attempt.verdict or settle(attempt.progress, recall.attempts, recall.failures, rules.retry)
+        verdict = attempt.verdict or settle(
+            attempt.progress, recall.attempts, recall.failures, rules.retry, random.random()
+        )
         with self._stopping_waits():
             self._settle(attempt, verdict)
 
@@ -352,7 +406,7 @@ class Recaller:
         if settlement.hangup_cause in FAULTS:
             # A gateway or profile that is not there: every other recall would fail the same way.
             log.error("dial_string_at_fault", cause=settlement.hangup_cause, dial_string=rules.dial_string)
-            self._faulty_until = time.time() + 60.0
+            self._faulty_until = self._clock.time() + 60.0
         given_back = False
         if claim.agent is not None:
             if agent_was_away(settlement, claim.mode):
@@ -360,7 +414,7 @@ class Recaller:
                 delays = {name: getattr(agent, name, 0) for name in _DELAYS}
                 self._rest(claim.agent, max(rules.agent_rest, agent_rest(settlement.hangup_cause, delays)))
             given_back = self._give_back(claim.agent, talked=attempt.progress.connected is not None)
-        ended = _utc(attempt.progress.ended or time.time())
+        ended = _utc(attempt.progress.ended or self._clock.time())
         self._write("outcome", partial(self._ledger.settle, claim, settlement, ended))
         if claim.agent is not None and given_back:
             self._strike(claim.agent)
@@ -379,13 +433,13 @@ class Recaller:
                 on_demand = agent.status == "Available (On Demand)"
                 ready_time = agent.ready_time
                 if talked and agent.wrap_up_time:
-                    ready_time = int(time.time()) + agent.wrap_up_time
+                    ready_time = int(self._clock.time()) + agent.wrap_up_time
                     callcenter.set_ready_at(self.node, name, ready_time)
                 to: Literal["Idle", "Waiting"] = "Idle" if talked and on_demand else "Waiting"
                 callcenter.release(self.node, name, to=to)
                 self.switchboard.seen(replace(agent, state=to, ready_time=ready_time))
             if talked:
-                self.switchboard.recall_ended[name] = time.time()
+                self.switchboard.recall_ended[name] = self._clock.time()
         except FreeSwitchError as error:
             log.warning("agent_not_released", agent=name, error=str(error), hint="tried again once connected")
             return False
@@ -393,11 +447,7 @@ class Recaller:
 
     def _strike(self, agent: str) -> None:
         """No reservation of ours stands any more."""
-        patiently(
-            partial(self._ledger.release, self.node.name, agent),
-            what="strike a reservation",
-            stopping=self._stopping,
-        )
+        self._patiently(partial(self._ledger.release, self.node.name, agent), "strike a reservation")
 
     def _clear_marks(self, claim: Claim) -> None:
         try:
@@ -407,12 +457,15 @@ class Recaller:
 
     def _rest(self, agent: str | None, seconds: float) -> None:
         if agent is not None:
-            until = max(self.switchboard.rests.get(agent, 0.0), time.time() + seconds)
+            until = max(self.switchboard.rests.get(agent, 0.0), self._clock.time() + seconds)
             self.switchboard.rests[agent] = until
 
     def _write(self, what: str, work: Callable[[], bool]) -> None:
-        if not patiently(work, what=f"write an {what}", stopping=self._stopping):
+        if not self._patiently(work, f"write an {what}"):
             log.warning("write_refused", what=what, hint="another engine has taken this recall over")
+
+    def _patiently(self, work: Callable[[], T], what: str) -> T:
+        return patiently(work, what=what, stopping=self._stopping, clock=self._clock)
 
     # --- what is under way -----------------------------------------------------------------------------
 

@@ -17,15 +17,14 @@ Seen twice, because a command still runs after its connection is gone.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from datetime import datetime
 
-import gevent
 import structlog
 
 from freeswitch_callback.core.attempt import Progress
 from freeswitch_callback.core.facts import Due, Mode, Outcome, Reason, Settlement
+from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.engine.recaller import LEASE, Attempt, Recaller
 from freeswitch_callback.esl import callcenter
 from freeswitch_callback.esl.node import Node
@@ -44,13 +43,20 @@ class Reconciler:
     """
 
     def __init__(
-        self, node: Node, ledger: Ledger, engine: str, recaller: Recaller, second_look: float
+        self,
+        node: Node,
+        ledger: Ledger,
+        engine: str,
+        recaller: Recaller,
+        second_look: float,
+        clock: Clock,
     ) -> None:
         self._node = node
         self._ledger = ledger
         self._engine = engine
         self._recaller = recaller
         self._second_look = second_look
+        self._clock = clock
         self._nothing_found: dict[str, float] = {}  # call uuid: when first
         self._lost_at = 0.0
 
@@ -105,7 +111,7 @@ class Reconciler:
         # Events have come in meanwhile: what they told is read now, and written without a pause in between.
         if attempt.progress.ended is not None or attempt.verdict is not None:
             return True
-        progress = _with_marks(attempt.progress, answered, second, held)
+        progress = _with_marks(attempt.progress, answered, second, held, self._clock.time())
         if exists:
             attempt.progress = progress
         elif answered or second or ended:
@@ -113,7 +119,7 @@ class Reconciler:
             cut_off = held.core_uuid != self._node.core_uuid and attempt.answer_noted and self._lost_at
             attempt.progress = replace(
                 progress,
-                ended=self._lost_at if cut_off else time.time(),
+                ended=self._lost_at if cut_off else self._clock.time(),
                 cause=progress.cause or "UNKNOWN",
                 second_cause=cause,
             )
@@ -125,8 +131,8 @@ class Reconciler:
         return True
 
     def _seen_twice(self, call_uuid: str) -> bool:
-        first = self._nothing_found.setdefault(call_uuid, time.monotonic())
-        return time.monotonic() - first >= self._second_look
+        first = self._nothing_found.setdefault(call_uuid, self._clock.monotonic())
+        return self._clock.monotonic() - first >= self._second_look
 
     def _never_seen(self, attempt: Attempt, held: Held) -> Settlement:
         if held.core_uuid == self._node.core_uuid:
@@ -142,7 +148,7 @@ class Reconciler:
         """Agents whom a row of ours holds though no attempt does any more."""
         forgotten = self._forgotten()
         if any(self._reserved(reservation.agent) for reservation in forgotten):
-            gevent.sleep(_LOOK_AT_AGENT_AGAIN)
+            self._clock.sleep(_LOOK_AT_AGENT_AGAIN)
             still = {reservation.id for reservation in self._forgotten()}
             forgotten = [reservation for reservation in forgotten if reservation.id in still]
         for reservation in forgotten:
@@ -161,10 +167,10 @@ class Reconciler:
         return agent is not None and agent.state == "Reserved"
 
 
-def _with_marks(progress: Progress, answered: bool, second: bool, held: Held) -> Progress:
+def _with_marks(progress: Progress, answered: bool, second: bool, held: Held, now: float) -> Progress:
     """How long they talked is not in the marks; it is taken for the longest that it may have been, because
     calling somebody again who was reached is the worse mistake."""
-    sent = _seconds(held.sent_at) or time.time()
+    sent = _seconds(held.sent_at) or now
     at = _seconds(held.connected_at) or _seconds(held.answered_at) or sent
     return replace(
         progress,

@@ -6,23 +6,26 @@ at once more before anybody is called.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import replace
 from urllib.parse import unquote
 
 import structlog
 
+from freeswitch_callback.core import numbers
 from freeswitch_callback.core.callers import Callers
 from freeswitch_callback.core.dispatch import Operator, serving, wrap_up_ends
 from freeswitch_callback.core.facts import Event
+from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.errors import UnsafeValue
 from freeswitch_callback.esl import callcenter, commands
-from freeswitch_callback.esl.callcenter import Agent
-from freeswitch_callback.esl.node import Node
+from freeswitch_callback.esl.callcenter import Agent, Channel, HasApi
 
 log = structlog.get_logger(__name__)
 
 _TALKING = "In a queue call"
+_NO_DIGIT = re.compile("[^0-9]")
 
 
 def phone_of(endpoint: str) -> str:
@@ -37,8 +40,67 @@ def phone_of(endpoint: str) -> str:
     return parts[-1].removeprefix("sip:").partition("@")[0].partition(";")[0]
 
 
+def _number_in(created: Event) -> str:
+    """The number at the other end of the channel that an event tells of (`direct_answered`)."""
+    if created.get("Call-Direction") == "outbound":
+        return created.get("Caller-Destination-Number") or ""
+    return created.get("Caller-Orig-Caller-ID-Number") or created.get("Caller-Caller-ID-Number") or ""
+
+
+def _number_of(channel: Channel) -> str:
+    """The same of a row of `show channels`, where what was dialled is percent-encoded.
+
+    `cid_num` and `dest` change while the call goes on, the `initial_` ones do not
+    (`duplicate_origination_uuid`).
+    """
+    if channel.direction == "outbound":
+        return unquote(channel.initial_dest or channel.dest)
+    return channel.initial_cid_num or channel.cid_num
+
+
+class Lines:
+    """The channels that are up: whose phone each is, and the number at its other end.
+
+    That number is the caller's, or the one that was dialled: as the channel was made, whatever transfers and
+    pick-ups show later. It is kept as text and by its last digits; read as a number only when somebody asks.
+    """
+
+    def __init__(self) -> None:
+        self.channels: dict[str, tuple[str, str]] = {}  # channel uuid: its phone, the number
+        self._by_digits: dict[str, set[str]] = {}
+
+    def up(self, uuid: str, phone: str, number: str) -> None:
+        self.down(uuid)
+        self.channels[uuid] = phone, number
+        self._by_digits.setdefault(_last_digits(number), set()).add(uuid)
+
+    def down(self, uuid: str) -> bool:
+        """Whether it was up."""
+        phone, number = self.channels.pop(uuid, (None, ""))
+        if phone is None:
+            return False
+        there = self._by_digits[_last_digits(number)]
+        there.discard(uuid)
+        if not there:
+            del self._by_digits[_last_digits(number)]
+        return True
+
+    def phones(self) -> set[str]:
+        return {phone for phone, _ in self.channels.values()}
+
+    def has(self, number: str, rules: NumberRules) -> bool:
+        """Whether this number (E.164, or an extension) is on one of them."""
+        alike = {self.channels[uuid][1] for uuid in self._by_digits.get(_last_digits(number), ())}
+        return any(numbers.read(text, rules).e164 == number for text in alike)
+
+
+def _last_digits(number: str) -> str:
+    """What all ways to write one number have in common; no country has shorter ones."""
+    return _NO_DIGIT.sub("", number)[-4:]
+
+
 class Switchboard:
-    """One node's agents, tiers, live callers and live phones."""
+    """One node's agents, tiers, live callers and live channels."""
 
     def __init__(self) -> None:
         self.agents: dict[str, Agent] = {}
@@ -46,16 +108,16 @@ class Switchboard:
         self.callers = Callers()
         self.rests: dict[str, float] = {}
         self.recall_ended: dict[str, float] = {}
-        self._live: dict[str, str] = {}  # channel uuid: its phone
+        self._lines = Lines()
         self._meanwhile: list[Event] | None = None
         self._unusable: set[str] = set()
 
     @property
     def channels(self) -> Collection[str]:
         """The uuids of the channels that are up."""
-        return self._live.keys()
+        return self._lines.channels.keys()
 
-    def sync(self, node: Node) -> None:
+    def sync(self, node: HasApi) -> None:
         """Read everything from FreeSWITCH. Raises `FreeSwitchError`; what is known stays then.
 
         Events go on coming in while the answers do; they are taken in once more behind what was read, which
@@ -76,11 +138,13 @@ class Switchboard:
         for queue, there in members.items():
             waiting = [member for member in there if member.state in ("Waiting", "Trying")]
             self.callers.sync(queue, {m.session_uuid or m.uuid: float(m.joined_epoch) for m in waiting})
-        self._live = {channel.uuid: phone_of(channel.name) for channel in channels}
+        self._lines = Lines()
+        for channel in channels:
+            self._lines.up(channel.uuid, phone_of(channel.name), _number_of(channel))
         for event in meanwhile:
             self.feed(event)
 
-    def _tiers(self, node: Node) -> dict[str, dict[str, tuple[int, int]]]:
+    def _tiers(self, node: HasApi) -> dict[str, dict[str, tuple[int, int]]]:
         """By agent: the queues they serve. One with a name that fits in no command is left out, and said."""
         tiers: dict[str, dict[str, tuple[int, int]]] = {}
         for tier in callcenter.tiers(node):
@@ -102,10 +166,11 @@ class Switchboard:
             self._meanwhile.append(event)
         match event.name:
             case "CHANNEL_CREATE":
-                self._live[event.get("Unique-ID") or ""] = phone_of(event.get("Channel-Name") or "")
+                phone, number = phone_of(event.get("Channel-Name") or ""), _number_in(event)
+                self._lines.up(event.get("Unique-ID") or "", phone, number)
                 return False
             case "CHANNEL_HANGUP_COMPLETE":
-                return self._live.pop(event.get("Unique-ID") or "", None) is not None
+                return self._lines.down(event.get("Unique-ID") or "")
             case "CUSTOM" if event.subclass == "callcenter::info":
                 return self.callers.feed(event) or self._agent_changed(event)
         return False
@@ -131,11 +196,15 @@ class Switchboard:
 
     def on_the_phone(self, agent: Agent) -> bool:
         """Whether a live channel is this agent's phone."""
-        return phone_of(agent.contact) in self._live.values()
+        return phone_of(agent.contact) in self._lines.phones()
+
+    def on_the_line(self, number: str, rules: NumberRules) -> bool:
+        """Whether this number (E.164, or an extension) is on a call right now, in a queue or with anybody."""
+        return self._lines.has(number, rules)
 
     def operators(self, held: Collection[str]) -> list[Operator]:
         """The agents as the decision sees them; `held` are those that a recall of ours has."""
-        phones = set(self._live.values())
+        phones = self._lines.phones()
         return [
             Operator(
                 name=a.name,

@@ -183,7 +183,9 @@ def channels(node: HasApi) -> list[Channel]:
 
 def read_agent(node: HasApi, agent: str) -> Agent | None:
     """One agent as it is now; None if there is none of that name. (`agent get` would wake every listener.)"""
-    return next((row for row in agents(node) if row.name == agent), None)
+    rows = _callcenter(node, commands.agent_list(), Agent)
+    row = next((row for row in rows if clean(str(row["name"])) == agent), None)
+    return None if row is None else Agent.of(row)
 
 
 def reserve(node: HasApi, agent: str) -> bool:

@@ -273,6 +273,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 def clean(text: str) -> str:
     r"""The text with lone surrogates (`"\ud800"` is valid JSON) written out: they cannot be encoded again."""
+    if text.isascii():
+        return text
     return _SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

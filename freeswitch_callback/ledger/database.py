@@ -21,6 +21,7 @@ from freeswitch_callback.ledger.models import Table
 Result = TypeVar("Result")
 Row = dict[str, Any]
 Query = Any  # any peewee query; their types are not of one kind
+Clock = Callable[[], datetime]
 
 LONGEST = 100 * 365 * 86400.0
 """Seconds: what is longer is written as this, a datetime could not hold it."""
@@ -55,6 +56,17 @@ class Transaction:
         """Writes one row; its id."""
         query = table.insert(**values).returning(table.id).tuples()
         return int(next(iter(query.execute(self.database)))[0])
+
+    def alone(self, *names: str) -> None:
+        """Waits for every other transaction that said one of these names; those who say one later wait for
+        this one's end. What is read then is what they left behind. Everybody names in the same order of
+        kinds, or they wait for each other.
+
+        SQLite has one writer, who is alone already.
+        """
+        if self.database.for_update and names:
+            locks = ", ".join(["pg_advisory_xact_lock(hashtextextended(%s, 0))"] * len(names))
+            self.database.execute_sql(f"SELECT {locks}", names)
 
     def locked(self, query: Query, *, skip: bool = False) -> Query:
         """The query with its rows locked until the end. `skip`: leaves out those that somebody else has
@@ -91,20 +103,23 @@ class Database(Protocol):
         """Ends threads and connections; a later call opens new ones."""
 
 
-def open_database(url: str, *, password: str | None = None, pool: int = 10) -> Database:
-    """Raises `ConfigurationError` for a URL that names no database; connects to nothing yet."""
+def open_database(
+    url: str, *, password: str | None = None, pool: int = 10, clock: Clock | None = None
+) -> Database:
+    """Raises `ConfigurationError` for a URL that names no database; connects to nothing yet. A `clock` gives
+    every transaction its time, instead of the database's own; SQLite's threads call it too."""
     scheme, separator, rest = url.partition("://")
     if separator and scheme == "sqlite":
-        return _sqlite(rest)
+        return _sqlite(rest, clock)
     if separator and scheme in ("postgresql", "postgres"):
-        return _postgresql(url, password, pool)
+        return _postgresql(url, password, pool, clock)
     raise ConfigurationError(
         f"[database] url {_without_password(url)!r}: use sqlite:///absolute/path, sqlite://relative/path "
         f"or postgresql://user@host/database"
     )
 
 
-def _sqlite(path: str) -> Database:
+def _sqlite(path: str, clock: Clock | None) -> Database:
     from freeswitch_callback.ledger.sqlite import Sqlite
 
     if path.strip("/") == ":memory:":
@@ -114,10 +129,10 @@ def _sqlite(path: str) -> Database:
         )
     if not path.strip("/") or "\0" in path:
         raise ConfigurationError(f"[database] url {'sqlite://' + path!r} names no file")
-    return Sqlite(path)
+    return Sqlite(path, clock=clock)
 
 
-def _postgresql(url: str, password: str | None, pool: int) -> Database:
+def _postgresql(url: str, password: str | None, pool: int, clock: Clock | None) -> Database:
     from freeswitch_callback.ledger.postgresql import Postgresql
 
     try:
@@ -140,7 +155,7 @@ def _postgresql(url: str, password: str | None, pool: int) -> Database:
     if pool < 1:
         raise ConfigurationError(f"a pool of {pool} connections cannot work: at least 1")
     parameters = options | {key: value for key, value in given.items() if value}
-    return Postgresql(_without_password(url), database, parameters, pool)
+    return Postgresql(_without_password(url), database, parameters, pool, clock)
 
 
 def _without_password(url: str) -> str:

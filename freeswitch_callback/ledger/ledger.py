@@ -8,27 +8,49 @@ database's clock, durations are seconds.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from functools import partial
+from typing import TypeVar
 
 from freeswitch_callback.core import facts
 from freeswitch_callback.core.facts import Claim, ClosedAs, Due, Mode, Opening, Settlement
-from freeswitch_callback.ledger import leases, migrations, operations, recalls, recording, views
-from freeswitch_callback.ledger.database import open_database
+from freeswitch_callback.core.gates import CapRules, Case, DoNotCall, Verdict
+from freeswitch_callback.ledger import (
+    claims,
+    dnc,
+    leases,
+    limits,
+    migrations,
+    operations,
+    recalls,
+    recording,
+    views,
+)
+from freeswitch_callback.ledger import report as reports
+from freeswitch_callback.ledger.claims import Judge
+from freeswitch_callback.ledger.database import Clock, Work, open_database
 from freeswitch_callback.ledger.journal import note
 from freeswitch_callback.ledger.leases import Held, Reserved
+from freeswitch_callback.ledger.limits import Breaker, CapsOf
 from freeswitch_callback.ledger.operations import OpeningOf, Replayed
 from freeswitch_callback.ledger.recording import Recorded
+from freeswitch_callback.ledger.report import Report
 from freeswitch_callback.ledger.views import Filter, Listed, Shown, Summary
+
+Item = TypeVar("Item")
+
+USUAL_CAPS = CapRules()
 
 
 class Ledger:
     """What is on record. Connects when it is first used, and again after the database was away."""
 
-    def __init__(self, url: str, *, password: str | None = None, pool: int = 10) -> None:
+    def __init__(
+        self, url: str, *, password: str | None = None, pool: int = 10, clock: Clock | None = None
+    ) -> None:
         """Raises `ConfigurationError` for a URL that names no database. A `password` given here goes before
-        one in the URL; `pool` bounds the connections to PostgreSQL."""
-        self._database = open_database(url, password=password, pool=pool)
+        one in the URL; `pool` bounds the connections to PostgreSQL; a `clock` replaces the database's."""
+        self._database = open_database(url, password=password, pool=pool, clock=clock)
 
     @property
     def name(self) -> str:
@@ -66,26 +88,72 @@ class Ledger:
         already."""
         return self._database.write(lambda t: recording.retract(t, node, call_uuid))
 
-    def close_served(self, number: str, scope: str, closed_as: ClosedAs, by: str) -> int:
-        """Closes the waiting recall of a client who was talked to; how many that were (0 or 1)."""
-        return self._database.write(lambda t: recording.close_served(t, number, scope, closed_as, by))
+    def close_served(
+        self,
+        number: str,
+        scope: str,
+        closed_as: ClosedAs,
+        by: str,
+        *,
+        operator: str | None = None,
+        at: datetime | None = None,
+    ) -> int:
+        """Closes the waiting recall of a client who was talked to by `operator`, at `at` (now if not given);
+        how many that were (0 or 1). Its missed calls get them as `recalloperator` and `recalldate`."""
+        return self._database.write(
+            lambda t: recording.close_served(t, number, scope, closed_as, by, operator, at)
+        )
+
+    def close_reached(
+        self, number: str, domain: str, by: str, *, operator: str | None = None, at: datetime | None = None
+    ) -> int:
+        """As `close_served`, after an operator of this domain called the client: the recall whose scope that
+        is, or else the only open one of the number, is closed as `served_outbound`."""
+        return self._database.write(lambda t: recording.close_reached(t, number, domain, by, operator, at))
+
+    def note_talk(self, number: str, scope: str, agent: str) -> None:
+        """Whom this client talked to last: `Due.last_agent` from now on."""
+        self._database.write(lambda t: recording.note_talk(t, number, scope, agent))
 
     # Recalls go out
 
     def due(self, queues: Collection[str] | None, limit: int) -> list[Due]:
-        """What may be called now, of these queues or of all; by priority, then the longest due."""
+        """What is to be looked at now, of these queues or of all; by priority, then who has been for
+        longest."""
         return self._database.read(lambda t: recalls.due(t, queues, limit))
 
+    def recall(self, recall: int) -> Due | None:
+        """One recall as `due` would give it, whether it is due or not; None if there is none."""
+        return self._database.read(lambda t: recalls.one(t, recall))
+
     def next_due(self) -> float | None:
-        """Seconds until a waiting recall becomes due (0.0 or less: one is), None if none waits."""
+        """Seconds until a waiting recall is to be looked at (0.0 or less: one is), None if none waits."""
         return self._database.read(recalls.next_due)
 
     def expire(self) -> int:
         """Closes the waiting recalls whose time is over; how many."""
-        expired = 0
-        while batch := self._database.write(recalls.expire):
-            expired += batch
-        return expired
+        return self._until_none(recalls.expire)
+
+    def cases(self, missed_ids: Sequence[int], caps: CapsOf) -> dict[int, Case]:
+        """What the gates ask of these missed calls and their recalls, by missed call; those that do not exist
+        are left out."""
+        found: dict[int, Case] = {}
+        for batch in _batched(missed_ids, limits.BATCH):
+            found |= self._database.read(partial(limits.cases, missed_ids=batch, caps=caps))
+        return found
+
+    def hold(self, shut: Sequence[tuple[int, Verdict]], by: str) -> int:
+        """Recalls whose first shut gate this is: looked at again when it opens, or closed as `blocked` if it
+        never does; how many. What somebody has by now is left alone."""
+        return self._database.write(lambda t: recalls.hold(t, shut, by))
+
+    def reconsider(self) -> int:
+        """What gates keep back is looked at as soon as it is due: they may have opened by other means than
+        time; how many."""
+        reconsidered, last = 0, 0
+        while ids := self._database.write(partial(recalls.reconsider, after=last)):
+            reconsidered, last = reconsidered + len(ids), ids[-1]
+        return reconsidered
 
     def claim(
         self,
@@ -98,11 +166,17 @@ class Ledger:
         mode: Mode,
         call_uuid: str,
         job_uuid: str,
-    ) -> Claim | None:
-        """Takes a due recall for `lease` seconds, with its attempt and its agent's reservation on record.
-        None if it is not to be had any more, or the agent is reserved."""
+        judge: Judge | None = None,
+        caps: CapRules = USUAL_CAPS,
+    ) -> Claim | Verdict | None:
+        """Takes a recall for `lease` seconds, with its attempt and its agent's reservation on record. None if
+        it is not to be had any more, or the agent is reserved.
+
+        `judge` is asked before, of what is on record and under locks that let nobody else use a cap up
+        meanwhile; the shut gate it names is returned, the recall is held by it, and a breaker is tripped.
+        """
         return self._database.write(
-            lambda t: recalls.claim(
+            lambda t: claims.claim(
                 t,
                 recall,
                 engine=engine,
@@ -112,6 +186,8 @@ class Ledger:
                 mode=mode,
                 call_uuid=call_uuid,
                 job_uuid=job_uuid,
+                judge=judge,
+                caps=caps,
             )
         )
 
@@ -120,23 +196,23 @@ class Ledger:
 
     def abort(self, claim: Claim) -> bool:
         """Nothing was sent: the recall waits again, the attempt and the reservation are deleted."""
-        return self._database.write(lambda t: recalls.abort(t, claim))
+        return self._database.write(lambda t: claims.abort(t, claim))
 
     def dialling(self, claim: Claim, core_uuid: str | None = None) -> bool:
         """To be written before the originate is sent, to the FreeSWITCH with this `Core-UUID`."""
-        return self._database.write(lambda t: recalls.dialling(t, claim, core_uuid))
+        return self._database.write(lambda t: claims.dialling(t, claim, core_uuid))
 
     def answered(self, claim: Claim, at: datetime) -> bool:
-        return self._database.write(lambda t: recalls.answered(t, claim, at))
+        return self._database.write(lambda t: claims.answered(t, claim, at))
 
     def connected(self, claim: Claim, at: datetime, operator: str | None) -> bool:
         """Client and operator talk; `recalldate` and `recalloperator` of the recall's missed calls are
         set."""
-        return self._database.write(lambda t: recalls.connected(t, claim, at, operator))
+        return self._database.write(lambda t: claims.connected(t, claim, at, operator))
 
     def settle(self, claim: Claim, settlement: Settlement, ended_at: datetime) -> bool:
         """The attempt is over. The reservation stays until `release`."""
-        return self._database.write(lambda t: recalls.settle(t, claim, settlement, ended_at))
+        return self._database.write(lambda t: claims.settle(t, claim, settlement, ended_at))
 
     # Leases and reservations
 
@@ -168,6 +244,38 @@ class Ledger:
         """Forgets this reservation, and no later one of the same agent."""
         return self._database.write(lambda t: leases.strike(t, reservation))
 
+    # Whom not to call
+
+    def forbid(self, entries: Sequence[DoNotCall], by: str) -> int:
+        """Adds entries to the do-not-call list, or replaces those of the same number; how many."""
+        forbidden = sum(
+            self._database.write(partial(dnc.forbid, entries=batch, by=by))
+            for batch in _batched(entries, dnc.BATCH)
+        )
+        if any(entry.until is not None for entry in entries):  # sooner, perhaps, than what they replaced
+            self.reconsider()
+        return forbidden
+
+    def allow(self, number: str, by: str) -> bool:
+        """Removes an entry (`+4930123456`, `+4930*`); False if there is none. What was closed as `blocked`
+        because of it stays closed until a replay."""
+        return self._database.write(lambda t: dnc.allow(t, number, by))
+
+    def forbidden(self, number: str | None = None) -> list[DoNotCall]:
+        """The do-not-call list by number, or the entries that fit one number; expired ones too."""
+        return self._database.read(lambda t: dnc.forbidden(t, number))
+
+    def breakers(self) -> list[Breaker]:
+        """Those that stop recalls now, by prefix."""
+        return self._database.read(limits.breakers)
+
+    def reset_breakers(self, prefixes: Sequence[str] | None, by: str) -> int:
+        """Lets recalls to these prefixes, or to all, go out again; how many were stopped."""
+        reset = self._database.write(lambda t: limits.reset(t, prefixes, by))
+        if reset:
+            self.reconsider()
+        return reset
+
     # What people see and change
 
     def listing(self, chosen: Filter) -> Iterator[Listed]:
@@ -192,8 +300,15 @@ class Ledger:
     def summary(self) -> Summary:
         return self._database.read(views.summary)
 
+    def report(
+        self, since: datetime, until: datetime, queue: str | None = None, *, zone: tzinfo = UTC
+    ) -> Report:
+        """The figures of the calls that came in from `since` to before `until`; hours by `zone`."""
+        return self._database.read(lambda t: reports.report(t, since, until, queue, zone))
+
     def replay(self, chosen: Filter, by: str, expire: float, opening_of: OpeningOf | None = None) -> Replayed:
-        """Attempts 0, due now, `expire` seconds from now to live; see `operations.replay`."""
+        """Attempts 0, due now, a new expiry: `expire` seconds, or what `opening_of` says; see
+        `operations.replay`."""
         replayed = Replayed()
         for batch in self._batches(chosen):
             replayed += self._database.write(
@@ -222,20 +337,31 @@ class Ledger:
         return len(self._database.read(lambda t: views.closed_ids(t, chosen)))
 
     def purge(self, chosen: Filter, by: str) -> int:
-        """Deletes missed calls whose recall is closed, with all that belongs to them; how many."""
+        """Deletes missed calls whose recall is closed, with all that belongs to them; how many. Their
+        attempts no longer count for any cap."""
         ids = self._database.read(lambda t: views.closed_ids(t, chosen))
-        purged = sum(self._database.write(partial(operations.purge, missed=batch)) for batch in _batched(ids))
+        purged = sum(
+            self._database.write(partial(operations.purge, missed=batch))
+            for batch in _batched(ids, operations.BATCH)
+        )
         if purged:
             self._database.write(lambda t: note(t, by, "purged", calls=purged))
         return purged
+
+    def _until_none(self, batch: Work[int]) -> int:
+        """Runs a batch, each in a transaction of its own, until it finds nothing more to change; how many."""
+        changed = 0
+        while some := self._database.write(batch):
+            changed += some
+        return changed
 
     def _page(self, chosen: Filter, after: tuple[datetime, int] | None, size: int) -> list[Listed]:
         return self._database.read(lambda t: views.page(t, chosen, after, size))
 
     def _batches(self, chosen: Filter) -> Iterator[Sequence[int]]:
         """The recalls behind the chosen calls, a transaction's worth at a time."""
-        return _batched(self._database.read(lambda t: views.recall_ids(t, chosen)))
+        return _batched(self._database.read(lambda t: views.recall_ids(t, chosen)), operations.BATCH)
 
 
-def _batched(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (ids[start : start + operations.BATCH] for start in range(0, len(ids), operations.BATCH))
+def _batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

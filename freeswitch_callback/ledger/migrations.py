@@ -167,6 +167,63 @@ STEPS = (
             "CREATE UNIQUE INDEX dnc_number ON dnc (number)",
         ),
     ),
+    Step(
+        "gates",
+        (
+            # SQLite wants a default for a new NOT NULL column; no row keeps it.
+            "ALTER TABLE recall ADD COLUMN look_at {time} NOT NULL"
+            " DEFAULT '1970-01-01T00:00:00.000000+00:00'",
+            "UPDATE recall SET look_at = due_at",
+            "DROP INDEX recall_line",
+            "DROP INDEX recall_turn",
+            "DROP INDEX recall_due",
+            # due() as before, along look_at now. There is none on look_at alone: PostgreSQL would take it for
+            # due() and step over the recalls of every other queue. next_due() goes by recall_turn.
+            "CREATE INDEX recall_line ON recall (queue, priority, look_at, id) WHERE state = 'waiting'",
+            "CREATE INDEX recall_turn ON recall (priority, look_at, id) WHERE state = 'waiting'",
+            # reconsider(): those that a gate keeps back, and nobody else.
+            "CREATE INDEX recall_shut ON recall (id) WHERE state = 'waiting' AND look_at > due_at",
+            # The cap on what is up at once.
+            "CREATE INDEX recall_up ON recall (queue) WHERE state IN ('claimed', 'connected', 'dialling')",
+            "ALTER TABLE attempt ADD COLUMN number TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE attempt ADD COLUMN prefix TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE attempt ADD COLUMN counts {bool} NOT NULL DEFAULT TRUE",
+            "UPDATE attempt SET number = coalesce("
+            "(SELECT recall.number FROM recall WHERE recall.id = attempt.recall), '')",
+            # Four digits: what `block` is unless configured.
+            "UPDATE attempt SET prefix = substr(number, 1, length(number) - 4) WHERE length(number) > 4",
+            # Whether the client's phone rang was not on record: surely not where the agent was called first
+            # and never answered.
+            "UPDATE attempt SET counts = FALSE"
+            " WHERE mode = 'agent-first' AND answered_at IS NULL"
+            " AND outcome IN ('agent_no_answer', 'agent_declined')",
+            # The caps: each a walk back in time that ends after as many steps as the cap is high.
+            "CREATE INDEX attempt_number ON attempt (number, made_at) WHERE counts",
+            "CREATE INDEX attempt_prefix ON attempt (prefix, made_at) WHERE counts",
+            "CREATE INDEX attempt_made ON attempt (made_at) WHERE counts",
+            """
+            CREATE TABLE breaker (
+                id {id},
+                prefix TEXT NOT NULL,
+                tripped_at {time},
+                recalls INTEGER NOT NULL,
+                reset_at {time},
+                reset_by TEXT
+            )
+            """,
+            "CREATE UNIQUE INDEX breaker_prefix ON breaker (prefix)",
+            """
+            CREATE TABLE talk (
+                id {id},
+                number TEXT NOT NULL,
+                scope TEXT NOT NULL,
+                agent TEXT NOT NULL,
+                at {time} NOT NULL
+            )
+            """,
+            "CREATE UNIQUE INDEX talk_client ON talk (number, scope)",
+        ),
+    ),
 )
 LATEST = len(STEPS)
 

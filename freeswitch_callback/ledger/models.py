@@ -133,7 +133,8 @@ class Missed(Table):
 
 
 class Recall(Table):
-    """The task to call a number back."""
+    """The task to call a number back. `due_at` is by the schedule; `look_at`, never before it, is when its
+    gates are worth a look (again)."""
 
     number = Text(null=True)
     scope = Text()
@@ -152,11 +153,13 @@ class Recall(Table):
     closed_by = Text(null=True)
     note = Text(LINE, default="")
     created_at = Utc()
+    look_at = Utc()
 
 
 class Attempt(Table):
     """One originate, written before it is sent. `core_uuid` is the FreeSWITCH that it was sent to: another
-    one afterwards means that its memory of the call is gone."""
+    one afterwards means that its memory of the call is gone. `counts`, for the caps: it rang the client, or
+    still may; `prefix` is the number's as the configuration cut it then."""
 
     recall = peewee.BigIntegerField()
     node = Text()
@@ -172,6 +175,9 @@ class Attempt(Table):
     ended_at = Utc(null=True)
     outcome = Text(null=True)
     hangup_cause = Text(default="")
+    number = Text()
+    prefix = Text()
+    counts = peewee.BooleanField(default=True)
 
 
 class Reservation(Table):
@@ -193,6 +199,36 @@ class Journal(Table):
     recall = peewee.BigIntegerField(null=True)
     missed = peewee.BigIntegerField(null=True)
     detail = Json()
+
+
+class Dnc(Table):
+    """Who must not be called: an E.164 number, or the beginning of many with a star behind it."""
+
+    number = Text()
+    note = Text(LINE)
+    added_by = Text()
+    added_at = Utc()
+    until = Utc(null=True)
+
+
+class Breaker(Table):
+    """The breaker of one prefix: stopped since `tripped_at`, by that many recalls. Attempts up to `reset_at`
+    do not count for it."""
+
+    prefix = Text()
+    tripped_at = Utc(null=True)
+    recalls = Whole()
+    reset_at = Utc(null=True)
+    reset_by = Text(null=True)
+
+
+class Talk(Table):
+    """Whom a client talked to last."""
+
+    number = Text()
+    scope = Text()
+    agent = Text()
+    at = Utc()
 
 
 # A partial index is used only where the query says its predicate in so many words; a bound parameter hides it

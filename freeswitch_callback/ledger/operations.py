@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+
+import peewee
 
 from freeswitch_callback.core.facts import ClosedAs, Opening
 from freeswitch_callback.core.lifecycle import State, move
 from freeswitch_callback.ledger import recording
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note
-from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall
+from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall, Talk
 from freeswitch_callback.ledger.views import missed_of
 
 BATCH = 200
@@ -36,26 +38,33 @@ def replay(
     transaction: Transaction, recalls: Sequence[int], by: str, expire: float, opening_of: OpeningOf | None
 ) -> Replayed:
     """Attempts 0, due now, a new expiry; closed and unknown ones wait again. Those that an engine holds are
-    left alone. A blocked one is asked about anew where `opening_of` is given; without a number it stays
-    blocked."""
+    left alone.
+
+    With `opening_of`, today's gates are asked of each newest missed call: what they refuse stays as it is,
+    and expiry, priority and the first look are the opening's. Without it, only a number that there is not or
+    that must not be called keeps a recall from waiting again, for `expire` seconds.
+    """
     replayed = Replayed()
     for recall in recalls:
         row = _locked(transaction, recall)
         if row is None or row["state"] not in (State.WAITING, State.UNKNOWN, State.CLOSED):
             continue
-        if row["closed_as"] == ClosedAs.BLOCKED:
-            if opening_of is not None:
-                row = _reopened(transaction, row, opening_of)
-            if row is None or row["number"] is None:
-                replayed += Replayed(blocked=1)
-                continue
-        open_one = None if row["state"] != State.CLOSED else _open_one(transaction, row)
+        opening = _today(transaction, row, expire, opening_of)
+        if opening is None:
+            replayed += Replayed(blocked=1)
+            continue
+        if row["state"] == State.CLOSED:
+            row = _reopened(transaction, row, opening)
+            open_one = _open_one(transaction, row)
+        else:
+            open_one = None
         if open_one is None:
-            _wait_anew(transaction, row, by, expire)
+            _wait_anew(transaction, row, by, opening)
         else:
             _join(transaction, row, open_one, by)
             if open_one["state"] == State.WAITING:
-                _wait_anew(transaction, open_one, by, expire)
+                highest = max(open_one["priority"], opening.priority)
+                _wait_anew(transaction, open_one, by, replace(opening, priority=highest))
         replayed += Replayed(recalls=1)
     return replayed
 
@@ -81,7 +90,9 @@ def postpone(transaction: Transaction, recalls: Sequence[int], until: datetime, 
             continue
         later = max(until - row["due_at"], until - until)
         transaction.change(
-            Recall.update(due_at=until, expires_at=row["expires_at"] + later).where(Recall.id == recall)
+            Recall.update(due_at=until, look_at=until, expires_at=row["expires_at"] + later).where(
+                Recall.id == recall
+            )
         )
         note(transaction, by, "postponed", recall, until=until.isoformat())
         postponed += 1
@@ -91,7 +102,9 @@ def postpone(transaction: Transaction, recalls: Sequence[int], until: datetime, 
 def purge(transaction: Transaction, missed: Sequence[int]) -> int:
     """Deletes these missed calls, and with the last one of a recall the recall, its attempts and its journal.
 
-    What has opened again since it was chosen is spared.
+    What has opened again since it was chosen is spared. With its attempts a number's dialling is forgotten by
+    the caps too: who purges what was closed within the last day lets it be called as often again. Whom the
+    client talked to last goes with it.
     """
     of_missed = Missed.select(Missed.recall).where(Missed.id << list(missed))
     closed = Recall.select(Recall.id).where(Recall.id << of_missed, Recall.state == CLOSED)
@@ -100,6 +113,10 @@ def purge(transaction: Transaction, missed: Sequence[int]) -> int:
     kept = Missed.select(Missed.recall).where(Missed.recall << recalls)
     spared = {row["recall"] for row in transaction.rows(kept)}
     empty = [recall for recall in recalls if recall not in spared]
+    of_client = Recall.select(Recall.id).where(
+        Recall.id << empty, Recall.number == Talk.number, Recall.scope == Talk.scope
+    )
+    transaction.change(Talk.delete().where(peewee.fn.EXISTS(of_client)))
     for table in (Attempt, Journal):
         transaction.change(table.delete().where(table.recall << empty))
     transaction.change(Recall.delete().where(Recall.id << empty))
@@ -120,36 +137,41 @@ def _open_one(transaction: Transaction, row: Row) -> Row | None:
     )
 
 
-def _reopened(transaction: Transaction, row: Row, opening_of: OpeningOf) -> Row | None:
-    """A blocked recall as today's gates see its newest missed call; None if one is still shut."""
-    missed = missed_of(transaction, row["id"])
-    if missed is None:
-        return None
-    opening = opening_of(missed)
-    if opening.blocked is not None or opening.number is None:
-        return None
-    values: Row = {
-        "number": opening.number,
-        "scope": opening.scope,
-        "queue": opening.queue,
-        "priority": opening.priority,
-    }
-    transaction.change(Recall.update(**values).where(Recall.id == row["id"]))
-    transaction.change(Missed.update(number=opening.number).where(Missed.recall == row["id"]))
+def _today(transaction: Transaction, row: Row, expire: float, opening_of: OpeningOf | None) -> Opening | None:
+    """How the recall opens today; None if it may not be called."""
+    if opening_of is None:
+        opening = Opening(row["number"], row["scope"], row["queue"], expire=expire, priority=row["priority"])
+    else:
+        missed = missed_of(transaction, row["id"])
+        if missed is None:
+            return None
+        opening = opening_of(missed)
+    opening = recording.refused(transaction, opening)
+    return None if opening.blocked is not None else opening
+
+
+def _reopened(transaction: Transaction, row: Row, opening: Opening) -> Row:
+    """A closed recall with the number, the tenant and the queue that it has today."""
+    values: Row = {"number": opening.number, "scope": opening.scope, "queue": opening.queue}
+    if any(row[column] != value for column, value in values.items()):
+        transaction.change(Recall.update(**values).where(Recall.id == row["id"]))
+        transaction.change(Missed.update(number=opening.number).where(Missed.recall == row["id"]))
     return row | values
 
 
-def _wait_anew(transaction: Transaction, row: Row, by: str, expire: float) -> None:
+def _wait_anew(transaction: Transaction, row: Row, by: str, opening: Opening) -> None:
     state = State(row["state"])
     if state is not State.WAITING:
         move(state, State.WAITING)
     transaction.change(
         Recall.update(
             state=State.WAITING,
+            priority=opening.priority,
             attempts=0,
             failures=0,
             due_at=transaction.now,
-            expires_at=transaction.after(expire),
+            look_at=transaction.after(max(0.0, opening.look_in)),
+            expires_at=transaction.after(opening.expire),
             closed_as=None,
             closed_at=None,
             closed_by=None,

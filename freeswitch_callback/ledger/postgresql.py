@@ -20,7 +20,7 @@ from gevent import socket
 from gevent.lock import BoundedSemaphore
 
 from freeswitch_callback.errors import ConfigurationError, DatabaseUnreachable, SchemaTooOld
-from freeswitch_callback.ledger.database import Result, Transaction, Work
+from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work
 
 CONNECT_DEADLINE = 5.0
 STATEMENT_TIMEOUT = 10.0
@@ -59,10 +59,13 @@ def _wait(connection: Any) -> None:
 class Postgresql:
     """The `Database` on a server."""
 
-    def __init__(self, name: str, database: str, parameters: dict[str, str], pool: int) -> None:
+    def __init__(
+        self, name: str, database: str, parameters: dict[str, str], pool: int, clock: Clock | None = None
+    ) -> None:
         self.name = name
         self._database = database
         self._parameters = parameters
+        self._clock = clock
         self._room = BoundedSemaphore(pool)
         self._idle: list[peewee.PostgresqlDatabase] = []
         pg.set_wait_callback(_wait)
@@ -113,7 +116,7 @@ class Postgresql:
 
     def _transact(self, begin: str, work: Work[Result]) -> Result:
         with self._connection(f"{begin}; SELECT clock_timestamp()") as (database, now):
-            result = work(Transaction(database, now))
+            result = work(Transaction(database, now if self._clock is None else self._clock()))
             database.execute_sql("COMMIT")
             return result
 

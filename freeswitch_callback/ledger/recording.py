@@ -4,14 +4,16 @@ recall."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from freeswitch_callback.core import facts
 from freeswitch_callback.core.facts import ClosedAs, Opening
 from freeswitch_callback.core.lifecycle import State, move
+from freeswitch_callback.ledger import dnc
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note
-from freeswitch_callback.ledger.models import CLOSED, WAITING, Attempt, Journal, Missed, Recall
+from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall, Talk
 
 NO_NUMBER = "no_number"
 """The gate of a call that gave no number to call back."""
@@ -30,7 +32,10 @@ class Recorded:
 
 def record(transaction: Transaction, missed: facts.Missed, opening: Opening) -> Recorded:
     """Inserts or completes. A settled fact completes an unsettled row with what it knows; of a settled row it
-    only fills what is empty; an unsettled fact changes nothing that is there."""
+    only fills what is empty; an unsettled fact changes nothing that is there.
+
+    A number that must never be called is blocked here and now, whatever the opening says."""
+    opening = refused(transaction, opening)
     row = _stored(transaction, missed.node, missed.call_uuid)
     if row is None:
         recall = _open(transaction, opening, missed.node)
@@ -77,15 +82,77 @@ def retract(transaction: Transaction, node: str, call_uuid: str) -> bool:
     return True
 
 
-def close_served(transaction: Transaction, number: str, scope: str, closed_as: ClosedAs, by: str) -> int:
-    """Closes the waiting recall of a client who has been talked to; how many that were (0 or 1)."""
-    waiting = Recall.select(Recall.id).where(
-        Recall.number == number, Recall.scope == scope, Recall.state == WAITING
+def refused(transaction: Transaction, opening: Opening) -> Opening:
+    """The opening, blocked if there is no number to call or the list says never to call it."""
+    if opening.blocked is not None:
+        return opening
+    if opening.number is None:
+        return replace(opening, blocked=NO_NUMBER)
+    return replace(opening, blocked=dnc.refusal(transaction, opening.number))
+
+
+def close_served(
+    transaction: Transaction,
+    number: str,
+    scope: str,
+    closed_as: ClosedAs,
+    by: str,
+    operator: str | None,
+    at: datetime | None,
+) -> int:
+    """Closes the waiting recall of a client who has been talked to, at `at` (now) by `operator`; how many
+    that were (0 or 1)."""
+    open_one = Recall.select().where(Recall.number == number, Recall.scope == scope, Recall.state != CLOSED)
+    return _reached(transaction, transaction.rows(transaction.locked(open_one)), closed_as, by, operator, at)
+
+
+def close_reached(
+    transaction: Transaction,
+    number: str,
+    domain: str,
+    by: str,
+    operator: str | None,
+    at: datetime | None,
+) -> int:
+    """An operator called the client: closes the waiting recall of that operator's domain, or else the only
+    open one that the number has; how many that were (0 or 1)."""
+    open_ones = transaction.rows(
+        transaction.locked(
+            Recall.select().where(Recall.number == number, Recall.state != CLOSED).order_by(Recall.id)
+        )
     )
-    found = transaction.rows(transaction.locked(waiting))
-    for recall in found:
-        close(transaction, recall["id"], State.WAITING, closed_as, by)
-    return len(found)
+    of_domain = [row for row in open_ones if row["scope"] == domain]
+    chosen = of_domain or (open_ones if len(open_ones) == 1 else [])
+    return _reached(transaction, chosen, ClosedAs.SERVED_OUTBOUND, by, operator, at)
+
+
+def _reached(
+    transaction: Transaction,
+    recalls: list[Row],
+    closed_as: ClosedAs,
+    by: str,
+    operator: str | None,
+    at: datetime | None,
+) -> int:
+    waiting = [row["id"] for row in recalls if row["state"] == State.WAITING]
+    for recall in waiting:
+        close(transaction, recall, State.WAITING, closed_as, by)
+        reached_by(transaction, recall, operator, at or transaction.now)
+    return len(waiting)
+
+
+def reached_by(transaction: Transaction, recall: int, operator: str | None, at: datetime) -> None:
+    """All missed calls of the recall know when, and by whom, the client has been reached."""
+    transaction.change(Missed.update(recalldate=at, recalloperator=operator).where(Missed.recall == recall))
+
+
+def note_talk(transaction: Transaction, number: str, scope: str, agent: str) -> None:
+    """Whom this client talked to last."""
+    talk = {"agent": agent, "at": transaction.now}
+    written = Talk.insert(number=number, scope=scope, **talk).on_conflict(
+        conflict_target=[Talk.number, Talk.scope], update=talk
+    )
+    transaction.rows(written.returning(Talk.id))
 
 
 def close(
@@ -155,14 +222,16 @@ def _merged(first: Mapping[str, str], then: Mapping[str, str]) -> dict[str, str]
 def _open(transaction: Transaction, opening: Opening, by: str) -> int:
     """The recall that a missed call belongs to: a blocked one of its own, the number's open one, or a new
     one."""
-    blocked = opening.blocked or (NO_NUMBER if opening.number is None else None)
+    blocked = opening.blocked
     due_at, expires_at = transaction.after(opening.delay), transaction.after(opening.expire)
+    look_at = transaction.after(max(opening.delay, opening.look_in))
     values: Row = {
         "number": opening.number,
         "scope": opening.scope,
         "queue": opening.queue,
         "priority": opening.priority,
         "due_at": due_at,
+        "look_at": look_at,
         "expires_at": expires_at,
         "created_at": transaction.now,
     }
@@ -190,6 +259,7 @@ def _open(transaction: Transaction, opening: Opening, by: str) -> int:
         transaction.change(
             Recall.update(
                 due_at=min(row["due_at"], due_at),
+                look_at=min(row["look_at"], look_at),
                 expires_at=max(row["expires_at"], expires_at),
                 priority=max(row["priority"], opening.priority),
                 queue=row["queue"] or opening.queue,
@@ -201,10 +271,9 @@ def _open(transaction: Transaction, opening: Opening, by: str) -> int:
 def _relinked(transaction: Transaction, row: Row, opening: Opening) -> int:
     """The recall of a completed call: the one it had, unless its opening has become another one."""
     had = transaction.row(transaction.locked(Recall.select().where(Recall.id == row["recall"]))) or {}
-    blocked = opening.blocked or (NO_NUMBER if opening.number is None else None)
     was_blocked = had["note"] if had["closed_as"] == ClosedAs.BLOCKED else None
     same_line = (had["number"], had["scope"]) == (opening.number, opening.scope)
-    if same_line and blocked == was_blocked and (blocked is not None or had["state"] != State.WAITING):
+    if same_line and opening.blocked == was_blocked and (was_blocked or had["state"] != State.WAITING):
         return int(had["id"])  # also one that has been closed since: the call was dealt with
     return _open(transaction, opening, row["node"])
 

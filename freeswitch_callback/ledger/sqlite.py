@@ -25,7 +25,7 @@ from gevent.threadpool import ThreadPool
 
 from freeswitch_callback.errors import CallbackError, DatabaseUnreachable, NotOurDatabase, SchemaTooOld
 from freeswitch_callback.ledger import migrations
-from freeswitch_callback.ledger.database import Result, Transaction, Work
+from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work
 
 BUSY_TIMEOUT = 10.0
 """Seconds for which a writer waits for another process's lock."""
@@ -41,12 +41,15 @@ class _Done(Generic[Result]):
 class _Line:
     """One native thread with one connection, opened when it is first used."""
 
-    def __init__(self, path: Path, name: str, *, begin: str, pragmas: dict[str, int], timeout: float) -> None:
+    def __init__(
+        self, path: Path, name: str, *, begin: str, pragmas: dict[str, int], timeout: float, clock: Clock
+    ) -> None:
         self.path = path
         self.name = name
         self.begin = begin
         self.pragmas = pragmas
         self.timeout = timeout
+        self.clock = clock
         self.threads = ThreadPool(1)
         self.database: peewee.SqliteDatabase | None = None
 
@@ -76,7 +79,7 @@ class _Line:
         database = self._connected(create)
         database.execute_sql(self.begin)
         try:
-            result = work(Transaction(database, datetime.now(UTC)))
+            result = work(Transaction(database, self.clock()))
             database.execute_sql("COMMIT")
         finally:
             # Still inside: `work` or the commit failed. SQLite itself may have rolled back already.
@@ -167,6 +170,10 @@ class _Line:
         return ""
 
 
+def _machines_clock() -> datetime:
+    return datetime.now(UTC)
+
+
 def _code(error: peewee.PeeweeException) -> int:
     """SQLite's primary result code, 0 for none; peewee keeps sqlite3's exception as `orig`."""
     return int(getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)) & 0xFF
@@ -175,11 +182,12 @@ def _code(error: peewee.PeeweeException) -> int:
 class Sqlite:
     """The `Database` in one file."""
 
-    def __init__(self, path: str, *, timeout: float = BUSY_TIMEOUT) -> None:
+    def __init__(self, path: str, *, timeout: float = BUSY_TIMEOUT, clock: Clock | None = None) -> None:
         # sqlite:////var is /var too; abspath would keep the second slash.
         self.path = Path(os.path.abspath(re.sub("^/+", "/", path)))
         self.name = f"the SQLite file {self.path}"
         self.timeout = timeout
+        self.clock = clock or _machines_clock
         self._open()
 
     def _open(self) -> None:
@@ -189,9 +197,15 @@ class Sqlite:
             begin="BEGIN IMMEDIATE",
             pragmas={"synchronous": 2, "foreign_keys": 1},  # 2 is FULL
             timeout=self.timeout,
+            clock=self.clock,
         )
         self._reader = _Line(
-            self.path, self.name, begin="BEGIN", pragmas={"query_only": 1}, timeout=self.timeout
+            self.path,
+            self.name,
+            begin="BEGIN",
+            pragmas={"query_only": 1},
+            timeout=self.timeout,
+            clock=self.clock,
         )
 
     def read(self, work: Work[Result]) -> Result:

@@ -57,7 +57,9 @@ class Applications:
         ]
 
     def send_to(self, leg: Channel, number: str) -> None:
-        """Let a leg go on at an extension (`transfer`)."""
+        """Let a leg go on at an extension (`transfer`). One that was called is the caller from then on."""
+        if leg.direction == "outbound" and not leg.hit_dialplan:
+            leg.flip_caller_id()
         who = leg.profile
         who.rdnis, who.destination = who.destination, number
         moment, unique = int(self.switch.now()), self.switch.new_uuid()

@@ -10,6 +10,7 @@ from gevent.event import Event
 from freeswitch_callback.simulator.channel import Channel
 from freeswitch_callback.simulator.dial import Dial, Origin
 from freeswitch_callback.simulator.originate import Application, Destination, DialString
+from freeswitch_callback.simulator.phones import Phone
 
 if TYPE_CHECKING:
     from freeswitch_callback.simulator.simulator import Simulator
@@ -27,10 +28,18 @@ class Talk:
 
 
 class Call:
-    """An inbound call. `uuid` is the inbound leg's; `ended` is set when the caller's side is over."""
+    """An inbound call. `uuid` is the inbound leg's; `ended` is set when the caller's side is over.
+
+    `phone`: the one of the house that the call comes from; nobody can call it meanwhile.
+    """
 
     def __init__(
-        self, simulator: Simulator, number: str, name: str, plan: tuple[Application, ...] | None = None
+        self,
+        simulator: Simulator,
+        number: str,
+        name: str,
+        plan: tuple[Application, ...] | None = None,
+        phone: Phone | None = None,
     ) -> None:
         self._simulator = simulator
         self._switch = simulator.switch
@@ -42,6 +51,9 @@ class Call:
         self._world: Channel | None = None
         self._dial: Dial | None = None
         self._on_talk: float | None = None
+        self._phone = phone
+        if phone is not None:
+            phone.calls += 1
         if plan is not None:
             simulator.house.plans[self.uuid] = plan
 
@@ -106,6 +118,8 @@ class Call:
         """The caller's side is over."""
         self._simulator.calls.discard(self)
         self._simulator.house.plans.pop(self.uuid, None)
+        if self._phone is not None and self._phone.calls:  # none any more after a crash
+            self._phone.calls -= 1
         self.ended.set()
 
     def hang_up(self) -> None:

@@ -69,11 +69,24 @@ class ManualClock(Clock):
 
     def advance(self, seconds: float = 0.0) -> None:
         """Let `seconds` pass, with everything that is due meanwhile, each at its own time."""
-        until = self._now + seconds
+        self._advance_to(self._now + seconds)
+
+    def _advance_to(self, until: float) -> None:
         while self._agenda and self._agenda[0][0] <= until:
             self._now = max(self._now, self._agenda[0][0])
             self._run_one()
         self._now = until
+
+    def step(self, until: float) -> bool:
+        """Jump to the next entry and do all that is due then; False if there is none before `until`, which it
+        is then."""
+        while self._agenda and self._agenda[0][2].action is None:
+            heapq.heappop(self._agenda)  # it was cancelled: nothing happens then
+        if self._agenda and self._agenda[0][0] < until:
+            self._advance_to(max(self._now, self._agenda[0][0]))
+            return True
+        self._advance_to(max(self._now, until))
+        return False
 
 
 class RealClock(Clock):

@@ -368,7 +368,7 @@ class Dial:
             ),
             switch.now(),
             silent=not inside and not self.world_legs,
-            party=("number", who.cid_number)
+            party=self.dialler.phones.caller(who.cid_number)
             if inside
             else address.phone.party
             if address.phone

@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -23,6 +24,7 @@ def _encode_character(match: re.Match[str]) -> str:
     return "".join(_ENCODED[byte] for byte in match[0].encode("utf-8", "surrogateescape"))
 
 
+@lru_cache(maxsize=10_000)
 def encode(value: str) -> str:
     """Percent-encode a header's value as FreeSWITCH does."""
     return _UNSAFE.sub(_encode_character, value)

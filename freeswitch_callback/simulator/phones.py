@@ -72,6 +72,10 @@ class Phones:
     def of_the_house(self, user: str) -> bool:
         return user in self._phones or extension_phone(user) is not None
 
+    def caller(self, number: str) -> tuple[str, str]:
+        """Who calls with this number: one of the house, or an outside number."""
+        return self.at(number).party if self.of_the_house(number) else ("number", number)
+
     def hang_up_all(self) -> None:
         """FreeSWITCH has crashed: no phone is in a call any more."""
         for phone in self._phones.values():

@@ -282,6 +282,30 @@ class Simulator:
         call.begin(to_extension, gives_up_after, None, hangs_up_after_talk, world_legs)
         return call
 
+    def call_out(
+        self,
+        agent: str,
+        number: str,
+        *,
+        gateway: str = "main",
+        domain: str | None = None,
+        hangs_up_after_talk: float | None = None,
+    ) -> Call:
+        """An agent calls an outside number from their own, registered phone, which is busy meanwhile.
+
+        `domain`: the one that the phone is registered in; else the domain of the agent's name.
+        """
+        user = self.user_of(agent)
+        plan: tuple[Application, ...] = (
+            ("set", f"user_name={user}"),
+            ("set", f"domain_name={domain or agent.partition('@')[2]}"),
+            ("set", "hangup_after_bridge=true"),
+            ("bridge", f"sofia/gateway/{gateway}/{number}"),
+        )
+        call = Call(self, user, agent, plan, self.phones.at(user))
+        call.begin(number, None, None, hangs_up_after_talk, None)
+        return call
+
     # What it was told to do
 
     @property

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
 
+from freeswitch_callback import cli
 from freeswitch_callback.core.capture import CaptureRules
 from freeswitch_callback.core.facts import Missed, Reason
 from freeswitch_callback.core.gates import GateRules, opening
@@ -90,7 +93,7 @@ class House:
                 while not true():
                     gevent.idle()
         except gevent.Timeout:
-            pytest.fail(f"not in {timeout:g} s; the ledger: {self.rows()}")
+            pytest.fail(f"not in {timeout:g} s; the ledger: {str(self.rows())[:5000]}")
 
     def rows(self) -> list[Any]:
         return list(self.ledger.listing(Filter()))
@@ -128,7 +131,7 @@ class House:
             "timewait": 30, "reason": Reason.ABANDONED, "queue": SUPPORT,
         }  # fmt: skip
         fact = Missed(**(given | values))
-        return self.ledger.record(fact, opening(fact, self.gates)).missed_id
+        return self.ledger.record(fact, opening(fact, self.gates, datetime.now(UTC))).missed_id
 
     def hang_up_the_recall(self) -> None:
         """The first leg of the one recall that is up hangs up."""
@@ -161,3 +164,36 @@ def house(sim: Simulator, ledger_url: str) -> Iterator[House]:
     house = House(sim, ledger_url)
     yield house
     house.close()
+
+
+class Shell:
+    """Runs commands with a configuration; gives their exit status and what they printed."""
+
+    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.path = path
+        self._capsys = capsys
+
+    def __call__(self, *words: object) -> tuple[int, str, str]:
+        self._capsys.readouterr()
+        status = cli.main(["--config", str(self.path), *map(str, words)])
+        said = self._capsys.readouterr()
+        return status, said.out, said.err
+
+    def json(self, *words: object) -> list[Any]:
+        status, out, _ = self(*words, "--format", "json")
+        assert status == 0
+        return [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.fixture
+def shell(house: House, sim: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    path = tmp_path / "callback.toml"
+    path.write_text(
+        f'database.url = "{house.url}"\n'
+        f'freeswitch = [{{ port = {sim.port}, password = "{sim.password}" }}]\n'
+        'numbers = { default_region = "US", allow = ["US", "DE"] }\n'
+        'recall.dial_string = "sofia/gateway/main/{number}"\n'
+        f'recall.caller_id_number = "{OURS}"\n'
+        'recall.hours = "always"\n'
+    )
+    return Shell(path, capsys)

@@ -4,56 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import pty
+import re
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
+import click
 import gevent
 import pytest
 
 from freeswitch_callback import cli
 from freeswitch_callback.core.facts import Reason
 from freeswitch_callback.ledger import Ledger
-from tests.acceptance.conftest import CLIENT, OURS, SUPPORT
+from tests.acceptance.conftest import CLIENT, SUPPORT, Shell
 
 AGENT = "1001@default"
-
-
-class Shell:
-    """Runs commands with a configuration; gives their exit status and what they printed."""
-
-    def __init__(self, path, capsys):
-        self.path = path
-        self._capsys = capsys
-
-    def __call__(self, *words):
-        self._capsys.readouterr()
-        status = cli.main(["--config", str(self.path), *map(str, words)])
-        said = self._capsys.readouterr()
-        return status, said.out, said.err
-
-    def json(self, *words):
-        status, out, _ = self(*words, "--format", "json")
-        assert status == 0
-        return [json.loads(line) for line in out.splitlines()]
-
-
-@pytest.fixture
-def shell(house, sim, tmp_path, capsys):
-    path = tmp_path / "callback.toml"
-    path.write_text(
-        f'database.url = "{house.url}"\n'
-        f'freeswitch = [{{ port = {sim.port}, password = "{sim.password}" }}]\n'
-        'numbers = { default_region = "US", allow = ["US", "DE"] }\n'
-        'recall.dial_string = "sofia/gateway/main/{number}"\n'
-        f'recall.caller_id_number = "{OURS}"\n'
-    )
-    return Shell(path, capsys)
 
 
 def test_json_is_one_object_a_line_with_the_columns_that_programs_rely_on(shell, house):
@@ -66,7 +35,7 @@ def test_json_is_one_object_a_line_with_the_columns_that_programs_rely_on(shell,
         "recalloperator": None,
         "call_uuid": None, "member_uuid": None, "queue": SUPPORT, "number": CLIENT, "caller_name": "Иван",
         "hangup_cause": "", "extra": {"language": "ru"}, "recall": 1, "state": "waiting", "attempts": 0,
-        "due_at": None, "closed_as": None, "note": "",
+        "due_at": None, "closed_as": None, "note": "", "gate": None,
     }  # fmt: skip
     assert row["due_at"].endswith("Z")
 
@@ -317,16 +286,37 @@ def test_a_database_that_is_away_is_status_5_and_says_where_it_looked(shell):
     assert "secret" not in err
 
 
-def test_every_command_has_help_that_teaches():
-    for name, command in cli.cli.commands.items():
-        assert command.help, name
+def commands(group=cli.cli, before=""):
+    """All commands by name, those of groups too: `dnc add`."""
+    for name, command in group.commands.items():
+        yield f"{before}{name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{before}{name} ")
+
+
+def test_every_command_has_help_that_teaches_with_an_example():
+    example = re.compile(r"freeswitch-callback (--config \S+ )?(.*)")
+    for name, command in commands():
+        examples = [found[2] for found in example.finditer(command.help or "")]
+        assert any(shown.startswith(name) for shown in examples), name
         assert all(p.help for p in command.params if getattr(p, "is_flag", False)), name
 
 
 def test_the_readme_names_every_command():
     with open("README.rst", encoding="utf-8") as readme:
-        text = readme.read()
-    assert [name for name in cli.cli.commands if f"{name}" not in text] == []
+        words = set(re.findall(r"[a-z-]+", readme.read()))
+    assert [name for name in cli.cli.commands if name not in words] == []
+
+
+def test_the_documentation_has_a_section_for_every_command_and_names_its_options():
+    with open("docs/commands.rst", encoding="utf-8") as documentation:
+        text = documentation.read()
+    for name, command in commands():
+        if not isinstance(command, click.Group):
+            assert re.search(rf"^{name}\b.*\n[-~]+\n", text, re.MULTILINE), name
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert any(f"``{option}" in text for option in parameter.opts), (name, parameter.opts)
 
 
 def test_the_demo_ends_with_a_summary_whose_figures_agree_with_the_simulators(capsys):
@@ -380,6 +370,7 @@ def test_simulate_and_run_in_two_terminals_record_and_recall(tmp_path, capsys):
         'numbers = { default_region = "US", allow = ["US"] }\n'
         'recall.dial_string = "sofia/gateway/main/{number}"\n'
         'recall.caller_id_number = "+12025559999"\n'
+        'recall.hours = "always"\n'
         'capture.min_wait = "0s"\n'
     )
     with (tmp_path / "run.log").open("wb") as log:

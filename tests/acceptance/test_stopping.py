@@ -264,6 +264,7 @@ def test_the_program_ends_with_status_0_when_it_is_told_to(house, sim, tmp_path,
     (tmp_path / "c.toml").write_text(
         f'database.url = "{house.url}"\nfreeswitch = [{{ port = {sim.port}, password = "{sim.password}" }}]\n'
         f'recall.caller_id_number = "{OURS}"\nrecall.min_talk = "0s"\nrecall.poll = "1s"\n'
+        'recall.hours = "always"\n'
     )
     house.missed()
     house.free()
@@ -279,3 +280,41 @@ def test_the_program_ends_with_status_0_when_it_is_told_to(house, sim, tmp_path,
         said = program.stderr.read().decode()
     assert "engine_stopped" in said
     assert "Traceback" not in said
+
+
+def test_on_sighup_the_configuration_is_read_again_and_a_broken_one_is_refused_whole(house, sim, tmp_path):
+    path = tmp_path / "c.toml"
+    base = (
+        f'database.url = "{house.url}"\nfreeswitch = [{{ port = {sim.port}, password = "{sim.password}" }}]\n'
+        f'recall.caller_id_number = "{OURS}"\nrecall.min_talk = "0s"\nrecall.poll = "60s"\n'
+    )
+    path.write_text(base + 'numbers.allow = ["DE"]\nrecall.hours = "always"\n')
+    command = [sys.executable, "-m", "freeswitch_callback", "--config", str(path), "run"]
+    with (tmp_path / "log").open("wb") as log:
+        program = subprocess.Popen(command, stderr=log, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+
+    def said():
+        return (tmp_path / "log").read_text()
+
+    def call():
+        call = sim.call(CLIENT, to="3000")
+        assert sim.wait_for(lambda: house.waits(call))
+        call.hang_up()
+        return call.uuid
+
+    try:
+        house.until(lambda: "node.up" in said())
+        house.row(call_uuid=call(), closed_as="blocked")
+        path.write_text(base + 'numbers.allow = ["US"]\nrecall.hors = "always"\n')
+        program.send_signal(signal.SIGHUP)
+        house.until(lambda: "configuration_refused" in said())
+        assert "recall.hors: no such key; did you mean recall.hours?" in said()
+        house.row(call_uuid=call(), closed_as="blocked")
+        path.write_text(base + 'numbers.allow = ["US"]\nrecall.hours = "always"\ncapture.min_wait = 0\n')
+        program.send_signal(signal.SIGHUP)
+        house.until(lambda: "configuration_reloaded" in said())
+        house.free()
+        house.row(call_uuid=call(), closed_as="recalled")
+    finally:
+        program.terminate()
+        assert program.wait() == 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from gevent.event import Event as Flag
 
 from freeswitch_callback.core.capture import CaptureRules
+from freeswitch_callback.core.facts import Missed, Reached, Reason
 from freeswitch_callback.core.gates import GateRules
+from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.engine.recorder import Recorder
 from freeswitch_callback.errors import DatabaseUnreachable
 from freeswitch_callback.ledger import Filter, Ledger
@@ -21,9 +24,18 @@ def ledger(ledger_url):
         yield ledger
 
 
-def recorder(ledger, woken=lambda: None):
-    gates = GateRules(min_wait=0.0)
-    return Recorder("fs1", ledger, CaptureRules(), lambda queue: gates, woken, Flag())
+def recorder(ledger, woken=lambda: None, remember_agent=False, **numbers):
+    gates = GateRules(min_wait=0.0, numbers=NumberRules(**numbers))
+    return Recorder(
+        "fs1",
+        ledger,
+        CaptureRules(),
+        lambda queue: gates,
+        woken,
+        Flag(),
+        min_talk=lambda queue: 10.0,
+        remember_agent=lambda queue: remember_agent,
+    )
 
 
 def rows(ledger):
@@ -82,3 +94,49 @@ def test_with_the_database_away_it_waits_and_loses_nothing(ledger, monkeypatch):
         recorded.feed(event)
     assert len(rows(ledger)) == 1
     assert len(tries) > 3
+
+
+def missed(phone, **values):
+    given = {"call_uuid": "c", "calldate": datetime.now(UTC), "timewait": 30, "queue": "support@default"}
+    return Missed(node="fs1", phone=phone, reason=Reason.ABANDONED, **(given | values))
+
+
+def reached(phone, talked, domain="default"):
+    return Reached("fs1", "c2", phone, "1001@default", domain, datetime.now(UTC), talked)
+
+
+def test_who_was_reached_for_less_than_min_talk_was_not_reached(ledger):
+    recorded = recorder(ledger)
+    recorded.missed(missed("+12025550100"))
+    recorded.reached(reached("12025550100", 9.9))
+    assert [row["state"] for row in rows(ledger)] == ["waiting"]
+    recorded.reached(reached("12025550100", 10.0))  # as the gateway wants it, and as long as it takes
+    assert [row["closed_as"] for row in rows(ledger)] == ["served_outbound"]
+
+
+@pytest.mark.parametrize("phone", ["1002", "agent1001", "anonymous", "+12025550101"])
+def test_a_call_to_anybody_else_closes_nothing(ledger, phone):
+    recorded = recorder(ledger)
+    recorded.missed(missed("+12025550100"))
+    recorded.reached(reached(phone, 60))
+    assert [row["state"] for row in rows(ledger)] == ["waiting"]
+
+
+def test_of_a_companys_number_the_call_is_taken_back_and_nothing_closed(ledger):
+    recorded = recorder(ledger, remember_agent=True, shared=frozenset({"+12025550124"}))
+    recorded.missed(missed("+12025550124"))
+    for event in recordings.events("intercepted_from_the_queue"):
+        recorded.feed(event)
+    recorded.reached(reached("+12025550124", 60))
+    [row] = rows(ledger)
+    assert (row["call_uuid"], row["state"]) == ("c", "waiting")
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_whom_a_client_talked_to_is_kept_where_the_rules_ask_for_it(ledger, remembered):
+    recorded = recorder(ledger, remember_agent=remembered)
+    for event in recordings.events("answered"):
+        recorded.feed(event)
+    recorded.missed(missed("+12025550105"))
+    [due] = ledger.due(None, 10)
+    assert due.last_agent == ("1001@default" if remembered else None)

@@ -14,7 +14,7 @@ import pytest
 
 from freeswitch_callback.core.capture import Capture, CaptureRules, Direct
 from freeswitch_callback.core.cdr import from_cdr
-from freeswitch_callback.core.facts import Missed, Reason, Served
+from freeswitch_callback.core.facts import Missed, Reached, Reason, Served
 from freeswitch_callback.errors import ProtocolError
 from tests import recordings
 
@@ -95,6 +95,8 @@ def ledger_of(events, capture=None):
             assert fact.node == "fs1"
             if isinstance(fact, Served):
                 rows.pop(fact.call_uuid, None)
+            elif isinstance(fact, Reached):
+                continue
             elif fact.settled or fact.call_uuid not in rows:
                 rows[fact.call_uuid] = fact
     return list(rows.values())

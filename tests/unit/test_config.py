@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from freeswitch_callback.cli.context import gate_rules, recall_rules
 from freeswitch_callback.config import load, parse
 from freeswitch_callback.core.dispatch import Fairness
 from freeswitch_callback.core.facts import Mode
+from freeswitch_callback.core.gates import CapRules
+from freeswitch_callback.core.hours import ALWAYS, Window
+from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.errors import ConfigurationError
 
 SMALL = """
@@ -25,7 +29,12 @@ def test_five_lines_are_enough_and_everything_else_has_a_default():
     assert (node.name, node.host, node.port, node.password) == ("fs1", "127.0.0.1", 8021, "s3cret")
     assert configuration.database.url == "sqlite:///var/lib/freeswitch-callback/callback.db"
     assert configuration.recall.mode is Mode.AGENT_FIRST
-    assert configuration.recall.retry == {"busy": 300.0, "no_answer": 1800.0, "failed": 900.0}
+    delays = {"busy": 300.0, "no_answer": 1800.0, "failed": 900.0, "growth": 1.0, "jitter": 0.1}
+    assert configuration.recall.retry == delays
+    assert configuration.recall.hours == (Window(frozenset({0, 1, 2, 3, 4}), 9 * 60, 20 * 60),)
+    assert configuration.recall.holidays == ("client",)
+    assert configuration.numbers.rules() == NumberRules()
+    assert configuration.caps.rules(at_once=0) == CapRules()
     assert configuration.poll == 5.0
 
 
@@ -61,7 +70,7 @@ retry = { busy = "1m" }
         ('[recall]\npoll = ""\n', "recall.poll must be a duration"),
         (
             "[recall]\nretry = { bussy = 1 }\n",
-            "recall.retry has no 'bussy'; it has busy, no_answer and failed",
+            "recall.retry has no 'bussy'; it has busy, no_answer, failed, growth, jitter",
         ),
         (
             '[recall]\ndial_string = "sofia/gateway/main"\n',
@@ -87,6 +96,26 @@ retry = { busy = "1m" }
             '[capture]\ndirect = [{ context = "x", destination = "(", queue = "q" }]\n',
             "capture.direct has a destination that is no regular expression",
         ),
+        ("[recall]\nretry = { growth = 0.5 }\n", "must be a number from 1 to 10, not 0.5"),
+        ("[recall]\nretry = { jitter = true }\n", "must be a number from 0 to 1, not True"),
+        ('[recall]\nhours = "never"\n', 'recall.hours must be like { days = "mon-fri", from ='),
+        ("[recall]\nhours = { to = 20 }\n", "must be a text, not 20"),
+        ('[recall]\nhours = { to = "25:00" }\n', 'a time must be like "09:00", from "00:00" to "24:00"'),
+        ('[recall]\nhours = { to = "24:01" }\n', 'a time must be like "09:00", from "00:00" to "24:00"'),
+        ('[recall]\nhours = { from = "22:00", to = "06:00" }\n', "hours over midnight are two"),
+        ('[recall]\nhours = { days = "mo-fr" }\n', 'days must be like "mon-fri" or "mon,wed,sat-sun"'),
+        ('[recall]\nhours = { day = "mon" }\n', "has no 'day'; it has days, from, to"),
+        ('[recall]\nzone = "Mars/Phobos"\n', 'recall.zone must be a time zone like "Europe/Berlin"'),
+        ('[recall]\nzone = "../etc/passwd"\n', 'recall.zone must be a time zone like "Europe/Berlin"'),
+        ('[recall]\nholidays = ["XX"]\n', "recall.holidays"),
+        ('[numbers]\ntypes = ["premium"]\n', "numbers.types must be of fixed_line, "),
+        ('[numbers]\ndeny_prefixes = ["030"]\n', "numbers.deny_prefixes must be the beginning of numbers"),
+        ('[numbers]\nextensions = ["("]\n', "numbers.extensions must be a regular expression like"),
+        ('[numbers]\nzones = { RU = "Moscow" }\n', "numbers.zones must be a time zone like"),
+        ('[numbers]\nzones = { EU = "Europe/Berlin" }\n', "numbers.zones must be an ISO 3166 country"),
+        ("[caps]\nper_number = -1\n", "caps.per_number must be a whole number from 0 to 1000, not -1"),
+        ("[caps]\nbreaker = { calls = 3 }\n", "caps.breaker has no 'calls'; it has recalls, within"),
+        ("[cap]\n", "cap: no such key; did you mean caps?"),
         ("[database]\nurl = 1\n", "database.url must be a text, not 1"),
         ("database = 1\n", "database must be a section"),
         ("[[freeswitch]]\npassword = 'x'\n", "freeswitch[2].name: 'fs1' is there twice"),
@@ -107,6 +136,56 @@ def test_a_mistake_is_named_with_its_place_and_what_to_write(text, said):
     with pytest.raises(ConfigurationError) as error:
         parse(text + SMALL if text.startswith(("database = ", "x = ")) else SMALL + text, {})
     assert said in str(error.value)
+
+
+def test_calling_hours_are_written_as_people_write_them():
+    def hours(text):
+        return [(sorted(w.days), w.start, w.end) for w in read(f"[recall]\nhours = {text}\n").recall.hours]
+
+    everyday = [0, 1, 2, 3, 4, 5, 6]
+    assert hours('"always"') == [(everyday, 0, 1440)]
+    assert hours("{}") == [(everyday, 0, 1440)]
+    assert hours('{ days = "mon-fri", from = "09:00", to = "20:00" }') == [([0, 1, 2, 3, 4], 540, 1200)]
+    assert hours('{ days = "Mon, wed,sat-sun", to = "9:30" }') == [([0, 2, 5, 6], 0, 570)]
+    assert hours('{ days = "fri-mon", to = "24:00" }') == [([0, 4, 5, 6], 0, 1440)]
+    assert hours('[{ days = "mon", to = "12:00" }, { days = "mon", from = "14:00" }]') == [
+        ([0], 0, 720),
+        ([0], 840, 1440),
+    ]
+
+
+def test_what_gates_go_by_is_read_for_each_queue():
+    configuration = read("""
+[numbers]
+default_region = "DE"
+allow = ["DE", "RU"]
+types = ["mobile"]
+allow_prefixes = ["+881"]
+deny_prefixes = ["+4930"]
+extensions = ['1[0-9]{3}']
+shared = ["+4930123456"]
+zones = { RU = "Europe/Moscow" }
+[caps]
+per_number = 2
+breaker = { recalls = 7 }
+[recall]
+zone = "Europe/Berlin"
+holidays = ["client", "DE-BY"]
+[recall.queues."night@default"]
+hours = "always"
+holidays = []
+at_once = 3
+priority = 5
+prefer_agent = "10m"
+""")
+    day, night = (gate_rules(configuration, queue) for queue in ("day@default", "night@default"))
+    assert day.numbers.zones == (("RU", "Europe/Moscow"),)
+    assert day.numbers.extensions[0].fullmatch("1001")
+    assert (day.hours.holidays, night.hours) == (("client", "DE-BY"), ALWAYS)
+    assert (day.caps.at_once, night.caps.at_once, night.priority) == (0, 3, 5)
+    assert (day.caps.per_number, day.caps.breaker, day.caps.breaker_within) == (2, 7, 600.0)
+    assert recall_rules(configuration, "night@default").prefer_agent == 600.0
+    assert hash(day) != hash(night)
 
 
 def test_without_a_server_there_is_nothing_to_do():

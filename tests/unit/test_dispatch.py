@@ -29,8 +29,8 @@ def recall(id_, queue=SUPPORT, called_at=NOW - 60):
     return Due(id_, "+12025550100", "default", queue, 0, 0, 0, at, id_, 30, Reason.ABANDONED, at)
 
 
-def rules(mode=Mode.AGENT_FIRST, fairness=Fairness.LIVE_FIRST):
-    return lambda queue: QueueRules(mode, fairness)
+def rules(mode=Mode.AGENT_FIRST, fairness=Fairness.LIVE_FIRST, prefer_agent=0.0):
+    return lambda queue: QueueRules(mode, fairness, prefer_agent)
 
 
 def callers(**waiting):
@@ -41,7 +41,7 @@ def callers(**waiting):
 
 
 def pairs(recalls, agents, line=None, rule=None, under_way=None):
-    found = assign(recalls, agents, line or callers(), rule or rules(), under_way or {})
+    found = assign(recalls, agents, line or callers(), rule or rules(), under_way or {}, NOW)
     return [(a.recall.id, a.agent) for a in found]
 
 
@@ -155,6 +155,108 @@ def test_through_the_queue_an_agent_of_two_queues_is_counted_once():
     assert pairs([recall(1)], [both], callers(sales=[NOW]), queue) == []
 
 
+# --- the agent whom the client knows ------------------------------------------------------------------------
+
+AN_HOUR = rules(prefer_agent=3600.0)
+KNOWS_1002 = replace(recall(1), last_agent="1002")
+
+
+def test_the_agent_whom_the_client_talked_to_last_goes_before_the_longest_idle():
+    agents = [agent("1001", idle_since=1), agent("1002", idle_since=99)]
+    assert pairs([KNOWS_1002], agents, rule=AN_HOUR) == [(1, "1002")]
+    assert pairs([KNOWS_1002], agents) == [(1, "1001")]
+
+
+def test_a_recall_waits_for_that_agent_and_lets_the_next_go_first():
+    agents = [agent("1001"), agent("1002", state="In a queue call")]
+    assert pairs([KNOWS_1002, recall(2)], agents, rule=AN_HOUR) == [(2, "1001")]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"status": "Logged Out"}, {"status": "On Break"}, {"tiers": {SALES: (1, 1)}}]
+)
+def test_nobody_waits_for_an_agent_who_is_not_on_duty_in_that_queue(changes):
+    agents = [agent("1001"), replace(agent("1002", state="In a queue call"), **changes)]
+    assert pairs([KNOWS_1002], agents, rule=AN_HOUR) == [(1, "1001")]
+
+
+def test_after_the_configured_time_any_agent_will_do():
+    agents = [agent("1001"), agent("1002", state="In a queue call")]
+    assert pairs([KNOWS_1002], agents, rule=rules(prefer_agent=60.0)) == [(1, "1001")]
+    assert pairs([KNOWS_1002], agents, rule=rules(prefer_agent=61.0)) == []
+
+
+def test_that_agent_is_left_to_the_callers_who_wait_all_the_same():
+    assert pairs([KNOWS_1002], [agent("1002")], callers(support=[NOW]), AN_HOUR) == []
+
+
+# --- why not ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("agents", "line", "rule", "told"),
+    [
+        ([agent("1001")], {}, rules(), ("fairness: live-first", "agent: free: 1001")),
+        ([], {}, rules(), (None, f"agent: no agent of {SUPPORT} is on duty")),
+        ([agent("1001", SALES)], {}, rules(), (None, f"agent: no agent of {SUPPORT} is on duty")),
+        (
+            [agent("1001", status="On Break")],
+            {},
+            rules(),
+            (None, f"agent: none of the 1 agents of {SUPPORT} is on duty"),
+        ),
+        ([agent("1001", busy=True)], {}, rules(), (None, "agent: none of the 1 agents on duty is free")),
+        (
+            [agent("1001")],
+            {"support": [NOW]},
+            rules(),
+            ("fairness: live-first: 1 who wait live come first", "agent: free: 1001"),
+        ),
+        ([agent("1001")], {"support": [NOW]}, rules(Mode.QUEUE), ("fairness: 1 free, 1 come first", None)),
+        (
+            [agent("1001"), agent("1002", busy=True)],
+            {},
+            AN_HOUR,
+            (None, "agent: waits for 1002, whom the client talked to last"),
+        ),
+    ],
+)
+def test_why_says_who_is_missing(agents, line, rule, told):
+    verdicts = dispatch.explain(KNOWS_1002, agents, callers(**line), rule, {}, NOW)
+    for verdict, text in zip(verdicts, told, strict=True):
+        assert text is None or str(verdict) == text
+
+
+def test_why_says_when_the_next_agent_is_free():
+    _, verdict = dispatch.explain(recall(1), [agent("1001", free_from=NOW + 30)], callers(), rules(), {}, NOW)
+    assert verdict.opens_at == datetime.fromtimestamp(NOW + 30, UTC)
+
+
+some_agent = st.builds(
+    lambda name, queues, **changes: agent(name, *queues, **changes),
+    st.sampled_from(["1001", "1002", "1003"]),
+    st.sets(st.sampled_from([SUPPORT, SALES]), min_size=1),
+    status=st.sampled_from(["Available", "On Break"]),
+    state=st.sampled_from(["Waiting", "Receiving"]),
+    free_from=st.sampled_from([0.0, NOW + 10]),
+    busy=st.booleans(),
+)
+
+
+@given(
+    st.lists(some_agent, unique_by=lambda o: o.name),
+    st.lists(st.floats(NOW - 100, NOW), max_size=3),
+    st.sampled_from([*Mode]),
+    st.sampled_from([*Fairness]),
+    st.sampled_from([0.0, 3600.0]),
+)
+def test_what_why_says_is_what_is_done(agents, waiting, mode, fairness, prefer):
+    rule, line = rules(mode, fairness, prefer), callers(support=waiting)
+    verdicts = dispatch.explain(KNOWS_1002, agents, line, rule, {}, NOW)
+    assigned = assign([KNOWS_1002], agents, line, rule, {}, NOW)
+    assert bool(assigned) is all(verdict.open for verdict in verdicts)
+
+
 @given(
     st.lists(st.sampled_from([SUPPORT, SALES]), max_size=8),
     st.lists(st.sets(st.sampled_from([SUPPORT, SALES]), min_size=1), max_size=6),
@@ -165,7 +267,7 @@ def test_through_the_queue_an_agent_of_two_queues_is_counted_once():
 def test_nobody_is_taken_twice_and_everybody_serves_the_queue(queues, tiers, mode, fairness, waiting):
     recalls = [recall(i, queue) for i, queue in enumerate(queues)]
     agents = [agent(f"a{i}", *served) for i, served in enumerate(tiers)]
-    found = assign(recalls, agents, callers(support=waiting), rules(mode, fairness), {})
+    found = assign(recalls, agents, callers(support=waiting), rules(mode, fairness), {}, NOW)
     taken = [a.agent for a in found if a.agent]
     assert len(taken) == len(set(taken))
     assert len({a.recall.id for a in found}) == len(found) <= len(agents)

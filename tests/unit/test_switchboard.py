@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
 
 from freeswitch_callback.core import dispatch
+from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.engine.switchboard import Switchboard, phone_of
 from freeswitch_callback.esl.callcenter import Agent
+from freeswitch_callback.esl.frames import Event
 from freeswitch_callback.simulator import Answers, ManualClock, Simulator
 from tests import recordings
 
 AGENT = "1001@default"
+US = NumberRules()
+CLIENT = "+12025550200"
 
 
 @pytest.mark.parametrize(
@@ -129,3 +134,107 @@ def test_what_events_tell_while_freeswitch_is_read_counts_more_than_what_was_rea
 
     switchboard.sync(SimpleNamespace(api=api))
     assert switchboard.operators(())[0].busy
+
+
+# --- who is on the line -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("abandoned", "+12025550100"),  # in a queue
+        ("direct_no_answer", "+12025550108"),
+        ("originate_answered", CLIENT),
+        ("reserved_recall_client_first", "+12025550201"),
+        ("reserved_recall_agent_first", "+12025550202"),
+        ("intercepted_from_the_queue", "+12025550124"),  # their leg shows who picked them up, then
+    ],
+)
+def test_a_number_is_on_the_line_from_its_first_channel_to_the_end_of_its_last(name, number):
+    switchboard, told = Switchboard(), ""
+    for event in recordings.events(name):
+        switchboard.feed(event)
+        told += "x" if switchboard.on_the_line(number, US) else "."
+        assert not switchboard.on_the_line("+12025550999", US)
+    assert re.fullmatch(r"\.*x{6,}\.*", told), "without a gap"
+    assert told.endswith("."), "and no longer"
+
+
+@pytest.mark.parametrize(
+    "text", ["+12025550200", "12025550200", "2025550200", "(202) 555-0200", "%2B12025550200"]
+)
+def test_whatever_way_the_network_writes_it_it_is_one_number(text):
+    switchboard = Switchboard()
+    switchboard.feed(channel("CHANNEL_CREATE", "a", Caller_Caller_ID_Number=text.replace(" ", "%20")))
+    assert switchboard.on_the_line(CLIENT, US)
+    assert not switchboard.on_the_line("+13035550200", US), "not another that ends alike"
+
+
+def test_a_caller_without_a_number_is_nobody():
+    switchboard = Switchboard()
+    for at, text in enumerate(["anonymous", "_undef_", "%0A", "+12025550200;ext=9"]):
+        switchboard.feed(channel("CHANNEL_CREATE", str(at), Caller_Caller_ID_Number=text))
+    assert not switchboard.on_the_line(CLIENT, US)
+
+
+def test_a_caller_of_the_house_is_on_the_line_by_their_extension():
+    rules = NumberRules(extensions=(re.compile(r"10\d\d"),))
+    switchboard = Switchboard()
+    switchboard.feed(channel("CHANNEL_CREATE", "a", Caller_Caller_ID_Number="1002"))
+    assert switchboard.on_the_line("1002", rules)
+    assert not switchboard.on_the_line("1003", rules)
+
+
+def test_two_calls_of_one_number_are_two():
+    switchboard = Switchboard()
+    for uuid in "ab":
+        switchboard.feed(channel("CHANNEL_CREATE", uuid, Caller_Caller_ID_Number=CLIENT))
+    switchboard.feed(channel("CHANNEL_HANGUP_COMPLETE", "a"))
+    assert switchboard.on_the_line(CLIENT, US)
+    switchboard.feed(channel("CHANNEL_HANGUP_COMPLETE", "b"))
+    assert not switchboard.on_the_line(CLIENT, US)
+
+
+def test_a_channel_that_is_told_of_twice_is_one():
+    switchboard = Switchboard()
+    for number in ("+12025550999", CLIENT):
+        switchboard.feed(channel("CHANNEL_CREATE", "a", Caller_Caller_ID_Number=number))
+    assert not switchboard.on_the_line("+12025550999", US)
+    switchboard.feed(channel("CHANNEL_HANGUP_COMPLETE", "a"))
+    assert not switchboard.on_the_line(CLIENT, US)
+    assert not switchboard.on_the_line("+12025550999", US)
+
+
+def test_who_is_on_the_line_is_read_from_freeswitch_and_replaces_what_was_known():
+    sim = Simulator(clock=ManualClock(), world_legs=False)
+    sim.add_queue("support@default", extension="3000")
+    sim.add_agent(AGENT, behaviour=Answers())
+    sim.client(CLIENT, Answers(after=1))
+    call = sim.call("+12025550100", to="3000", hangs_up_after_talk=None)
+    sim.call_out(AGENT, CLIENT)
+    sim.clock.advance(2)
+    call.intercept(by="agent1002")  # from now on their leg shows that number
+    sim.clock.advance(2)
+    switchboard = Switchboard()
+    switchboard.feed(channel("CHANNEL_CREATE", "gone", Caller_Caller_ID_Number="+12025550999"))
+    switchboard.sync(SimpleNamespace(api=lambda command: sim.api(command.removeprefix("api ").strip())))
+    assert [
+        number
+        for number in ("+12025550100", CLIENT, "+12025550999", "+12025559999")
+        if switchboard.on_the_line(number, US)
+    ] == ["+12025550100", CLIENT]
+
+
+def test_a_thousand_calls_leave_nothing_behind():
+    switchboard = Switchboard()
+    for call in range(1000):
+        switchboard.feed(channel("CHANNEL_CREATE", f"u{call}", Caller_Caller_ID_Number=f"+1202555{call:04}"))
+        switchboard.feed(channel("CHANNEL_HANGUP_COMPLETE", f"u{call}"))
+    assert not switchboard.channels
+    assert not any(vars(switchboard._lines).values())
+
+
+def channel(name, uuid, **headers):
+    lines = [f"Event-Name: {name}", f"Unique-ID: {uuid}", "Call-Direction: inbound"]
+    lines += [f"{key.replace('_', '-')}: {value}" for key, value in headers.items()]
+    return Event(("\n".join(lines) + "\n\n").encode())

@@ -8,7 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from freeswitch_callback.core import gates
 from freeswitch_callback.core.facts import Claim, Missed, Mode, Opening, Outcome, Reason, Settlement
+from freeswitch_callback.core.gates import CapRules, Case, Verdict
 from freeswitch_callback.ledger import Ledger, Recorded
 
 ANNA, BORIS = "+4930111111", "+4930222222"
@@ -20,6 +22,20 @@ PARKED = Settlement(outcome=Outcome.UNKNOWN)
 
 _numbers = itertools.count(1)
 _process = os.getpid()  # two processes of one test tell of different calls
+
+
+class Clock:
+    """Stands still until somebody moves it."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **by: float) -> datetime:
+        self.now += timedelta(**by)
+        return self.now
 
 
 def missed(**said: Any) -> Missed:
@@ -36,7 +52,9 @@ def missed(**said: Any) -> Missed:
 
 
 def opening(number: str | None = ANNA, **said: Any) -> Opening:
-    return replace(Opening(number=number, scope="default", queue=QUEUE), **said)
+    """Looked at as soon as it is due."""
+    look = {"look_in": said.get("delay", 0.0)}
+    return replace(Opening(number=number, scope="default", queue=QUEUE), **look | said)
 
 
 def waiting(ledger: Ledger, number: str = ANNA, **said: Any) -> Recorded:
@@ -45,6 +63,13 @@ def waiting(ledger: Ledger, number: str = ANNA, **said: Any) -> Recorded:
 
 
 def claim(ledger: Ledger, recall: int, **said: Any) -> Claim | None:
+    """A claim that no gate refuses."""
+    taken = judged(ledger, recall, **said)
+    assert not isinstance(taken, Verdict), taken
+    return taken
+
+
+def judged(ledger: Ledger, recall: int, **said: Any) -> Claim | Verdict | None:
     number = next(_numbers)
     asked: dict[str, Any] = {
         "engine": "engine-1",
@@ -56,6 +81,21 @@ def claim(ledger: Ledger, recall: int, **said: Any) -> Claim | None:
         "job_uuid": f"job-{number}",
     }
     return ledger.claim(recall, **asked | said)
+
+
+def by_caps(caps: CapRules) -> dict[str, Any]:
+    """A claim's judge who asks the list, the breaker and the caps."""
+
+    def judge(case: Case, now: datetime) -> Verdict | None:
+        return gates.first_shut(
+            (
+                gates.do_not_call(case.entry, now),
+                gates.breaker(case, caps, now),
+                gates.caps(case, caps, now),
+            )
+        )
+
+    return {"judge": judge, "caps": caps}
 
 
 def claimed(ledger: Ledger, number: str = ANNA, **said: Any) -> Claim:

@@ -9,15 +9,18 @@ import pytest
 from gevent.event import Event
 from gevent.pool import Group
 
-from freeswitch_callback.core.facts import ClosedAs
+from freeswitch_callback.core.facts import Claim, ClosedAs
+from freeswitch_callback.core.gates import CapRules
 from freeswitch_callback.ledger import Filter, Ledger
 from tests.integration.ledger.given import (
     ANNA,
     NOON,
     RETRY,
+    by_caps,
     claim,
     claimed,
     dialling,
+    judged,
     missed,
     opening,
     waiting,
@@ -120,6 +123,32 @@ def test_two_replays_at_once_open_one_recall(ledger: Ledger, other_ledger: Ledge
     assert ledger.count(Filter(state="waiting")) == 3
 
 
+@pytest.mark.parametrize(
+    ("caps", "numbers"),
+    [
+        (CapRules(0, 3, 0, 0, 0), [f"+4930{number:06}" for number in range(16)]),
+        (CapRules(0, 0, 3, 0, 0), [f"+49{number}00000000" for number in range(16)]),
+        (CapRules(0, 0, 0, 3, 0), [f"+49{number}00000000" for number in range(16)]),
+        (CapRules(0, 0, 0, 0, 3), [f"+4930{number:06}" for number in range(16)]),
+        (CapRules(3, 0, 0, 0, 0), [ANNA] * 16),
+    ],
+    ids=["per_prefix", "at_once", "per_minute", "breaker", "per_number"],
+)
+def test_engines_that_claim_at_once_do_not_exceed_a_cap_together(
+    ledger: Ledger, other_ledger: Ledger, caps: CapRules, numbers: list[str]
+):
+    told = [waiting(ledger, number, scope=f"tenant {n}") for n, number in enumerate(numbers)]
+    got = together(
+        *(
+            lambda own=own, r=recorded: judged(own, r.recall_id, **by_caps(caps))
+            for own, recorded in zip((ledger, other_ledger) * 8, told, strict=True)
+        )
+    )
+    assert [isinstance(held, Claim) for held in got].count(True) == 3
+    assert len(ledger.held()) == 3
+    assert [breaker.recalls for breaker in ledger.breakers()] == ([3] if caps.breaker else [])
+
+
 def test_a_greenlet_that_is_killed_while_it_writes_leaves_the_ledger_usable(ledger: Ledger):
     started = Event()
 
@@ -175,12 +204,12 @@ def test_processes_that_migrate_at_once_take_each_step_once(empty_url: str):
         process.stdin.flush()
     told = [process.communicate(timeout=30) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], told
-    assert sorted(out for out, _ in told) == ["['tables']\n", "[]\n", "[]\n"]
+    assert sorted(out for out, _ in told) == ["['tables', 'gates']\n", "[]\n", "[]\n"]
 
 
 def test_greenlets_that_migrate_at_once_take_each_step_once(empty_url: str):
     ledgers = [Ledger(empty_url) for _ in range(8)]
-    assert sorted(together(*(own.migrate for own in ledgers))) == [[]] * 7 + [["tables"]]
+    assert sorted(together(*(own.migrate for own in ledgers))) == [[]] * 7 + [["tables", "gates"]]
     for own in ledgers:
         own.close()
 
@@ -188,7 +217,7 @@ def test_greenlets_that_migrate_at_once_take_each_step_once(empty_url: str):
 def test_the_first_users_of_a_new_file_do_not_meet(tmp_path):
     for turn in range(10):
         ledgers = [Ledger(f"sqlite://{tmp_path}/{turn}.db") for _ in range(8)]
-        assert sum(map(len, together(*(own.migrate for own in ledgers)))) == 1
+        assert sum(map(len, together(*(own.migrate for own in ledgers)))) == 2
         for own in ledgers:
             own.close()
 

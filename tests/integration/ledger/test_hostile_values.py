@@ -2,10 +2,11 @@
 
 import pytest
 
+from freeswitch_callback.core.gates import DoNotCall
 from freeswitch_callback.ledger import Filter, Ledger
 from freeswitch_callback.ledger.models import clean
 from tests.hostile import TEXTS
-from tests.integration.ledger.given import missed, opening
+from tests.integration.ledger.given import ANNA, missed, opening, waiting
 
 
 @pytest.fixture
@@ -86,3 +87,23 @@ def test_cleaning_changes_nothing_else():
     for value in TEXTS:
         assert clean(value, 1000) == value
     assert clean(clean("a\x00\udc80")) == clean("a\x00\udc80") == "a\\x00\\udc80"
+
+
+def test_what_is_put_on_the_list_is_found_and_removed_as_it_came(ledger: Ledger):
+    """And costs no more than its column holds, however long it is."""
+    for value in {clean(text): text for text in [*TEXTS, "a" * 70_000, "+" * 70_000 + "*"]}.values():
+        assert ledger.forbid([DoNotCall(value, note=value, added_by=value)], value) == 1
+        assert [entry.number for entry in ledger.forbidden()] == [clean(value)]
+        assert [entry.number for entry in ledger.forbidden(value)] == [clean(value)]
+        assert ledger.allow(value, value)
+        assert ledger.forbidden() == []
+
+
+def test_whom_a_client_talked_to_may_be_called_anything(ledger: Ledger):
+    waiting(ledger)
+    for value in TEXTS:
+        ledger.note_talk(value, value, value)
+        ledger.note_talk(ANNA, "default", value)
+        assert [due.last_agent for due in ledger.due(None, 9)] == [clean(value)]
+        assert ledger.close_reached(value, value, value, operator=value) == 0
+        assert ledger.reset_breakers([value], value) == 0

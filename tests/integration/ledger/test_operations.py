@@ -12,6 +12,7 @@ from tests.integration.ledger.given import (
     BORIS,
     NOON,
     RETRY,
+    Clock,
     claim,
     claimed,
     dialling,
@@ -173,6 +174,42 @@ def test_replay_can_ask_todays_gates_about_what_was_blocked(ledger: Ledger):
     assert (replayed.recalls, replayed.blocked, sorted(asked)) == (1, 1, ["+1876", "030 111111"])
     assert ids(ledger, number=ANNA) == [1]
     assert [due.number for due in ledger.due(None, 9)] == [ANNA]
+
+
+def test_replay_goes_by_todays_opening(timed: Ledger, clock: Clock):
+    taken = dialling(timed)
+    timed.settle(taken, Settlement(Outcome.BUSY, closed_as=ClosedAs.EXHAUSTED), NOON)
+    today = opening(ANNA, look_in=3600.0, expire=7200.0, priority=7)
+    assert timed.replay(ALL, "admin", 100.0, lambda call: today).recalls == 1
+    recall = timed.show(1)["recall"]
+    assert (recall["due_at"], recall["look_at"]) == (NOON, NOON + timedelta(hours=1))
+    assert (recall["expires_at"], recall["priority"]) == (NOON + timedelta(hours=2), 7)
+
+
+@pytest.mark.parametrize("state", ["exhausted", "waiting", "unknown"])
+def test_replay_does_not_put_back_what_todays_gates_refuse(ledger: Ledger, state: str):
+    if state == "waiting":
+        waiting(ledger)
+    elif state == "unknown":
+        parked(ledger)
+    else:
+        ledger.settle(dialling(ledger), Settlement(Outcome.BUSY, closed_as=ClosedAs.EXHAUSTED), NOON)
+    before = ledger.show(1)
+    replayed = ledger.replay(ALL, "admin", 100.0, lambda call: opening(ANNA, blocked="country: no more"))
+    assert (replayed.recalls, replayed.blocked) == (0, 1)
+    assert ledger.show(1) == before
+
+
+def test_replaying_into_an_open_recall_keeps_the_higher_priority(timed: Ledger, clock: Clock):
+    waiting(timed)
+    timed.close_recalls(ALL, "admin", ClosedAs.CANCELLED)
+    waiting(timed, priority=5)
+    replayed = timed.replay(Filter(state="closed"), "admin", 100.0, lambda call: opening(look_in=60.0))
+    assert replayed.recalls == 1
+    (recall,) = {row["recall"] for row in timed.listing(ALL)}
+    shown = timed.show(1)["recall"]
+    assert (shown["id"], shown["priority"], shown["state"]) == (recall, 5, "waiting")
+    assert shown["look_at"] == NOON + timedelta(seconds=60)
 
 
 def test_close_settles_what_waits_and_what_is_unknown(ledger: Ledger):

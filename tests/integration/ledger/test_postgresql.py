@@ -10,7 +10,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from freeswitch_callback.errors import ConfigurationError, DatabaseUnreachable
-from freeswitch_callback.ledger import Filter, Ledger, postgresql
+from freeswitch_callback.ledger import Filter, Ledger, postgresql, recalls
 from freeswitch_callback.ledger.database import Database, open_database
 from tests.integration.ledger.given import waiting
 from tests.postgres import TEMPLATE, Postgres
@@ -278,3 +278,42 @@ def test_a_table_that_this_user_may_not_read(postgres_server: Postgres, name: st
         pytest.raises(DatabaseUnreachable, match="GRANT"),
     ):
         ledger.count(Filter())
+
+
+def test_finding_what_is_due_is_a_walk_along_one_index(
+    database: Database, name: str, postgres_server: Postgres
+):
+    """However many recalls wait: no scan and no sorting of what waits."""
+    for statement in (
+        "INSERT INTO recall (number, scope, queue, state, priority, due_at, look_at, expires_at, attempts,"
+        " failures, claim, note, created_at) SELECT '+49' || n, 'x', 'queue ' || n % 2, 'waiting', n % 3,"
+        " now(), now() + (n - 1000) * interval '1 second', now() + interval '1 day', 0, 0, 0, '', now()"
+        " FROM generate_series(1, 20000) AS n",
+        "INSERT INTO missed (phone, calldate, calledid, timewait, reason, node, call_uuid, caller_name,"
+        " hangup_cause, extra, recall, settled, recorded_at) SELECT '', now(), '', 9, 'busy', 'fs1', id, '',"
+        " '', '{}', id, TRUE, now() FROM recall",
+    ):
+        postgres_server.run(statement, name)
+    postgres_server.run("ANALYZE", name)
+    found = []
+
+    def explain(t):
+        execute = t.database.execute_sql
+
+        def noted(statement, parameters=None):
+            found.extend(str(row[0]) for row in execute(f"EXPLAIN {statement}", parameters).fetchall())
+            return execute(statement, parameters)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(t.database, "execute_sql", noted)
+            assert len(recalls.due(t, ["queue 0"], 10)) == 10
+            recalls.due(t, None, 10)
+            recalls.next_due(t)
+
+    database.read(explain)
+    assert not [step for step in found if "Seq Scan on recall" in step or "Sort" in step]
+    of_recall = [step for step in found if "on recall" in step]
+    assert [("recall_line" in step, "recall_turn" in step) for step in of_recall] == [
+        *[(True, False)] * 2,  # of one queue: its highest priority, then what is due
+        *[(False, True)] * (len(of_recall) - 2),
+    ]

@@ -12,7 +12,7 @@ from freeswitch_callback.errors import DatabaseUnreachable, NotOurDatabase, Sche
 from freeswitch_callback.ledger import Filter, Ledger, migrations, models
 from freeswitch_callback.ledger.database import open_database
 from freeswitch_callback.ledger.migrations import Step
-from tests.integration.ledger.given import missed, opening, waiting
+from tests.integration.ledger.given import NOON, RETRY, claim, missed, opening, waiting
 
 NEXT = Step("next", ("ALTER TABLE missed ADD COLUMN later TEXT",))
 BROKEN = Step("broken", ("ALTER TABLE missed ADD COLUMN half TEXT", "CREATE TABLE missed (id INTEGER)"))
@@ -46,7 +46,7 @@ def test_an_empty_database_is_migrated_once(empty_url: str):
     with closing(Ledger(empty_url)) as ledger:
         with pytest.raises(SchemaTooOld, match="migrate"):
             ledger.verify()
-        assert ledger.migrate() == ["tables"]
+        assert ledger.migrate() == ["tables", "gates"]
         assert ledger.migrate() == []
         ledger.verify()
         assert ledger.schema_version() == migrations.LATEST
@@ -67,26 +67,81 @@ def test_an_older_schema_is_upgraded_in_place(ledger: Ledger, newer):
     assert ledger.count(Filter()) == 1
 
 
+NOW = "2026-03-02T12:00:00.000000+00:00"
+ROWS_OF_SCHEMA_1 = (
+    "INSERT INTO recall (id, number, scope, queue, state, priority, due_at, expires_at, attempts, failures,"
+    " claimed_by, claim, lease_until, closed_as, closed_at, closed_by, note, created_at) VALUES"
+    f" (1, '+4930111111', 'x', 'a@x', 'waiting', 2, '{NOW}', '2099-01-01T00:00:00.000000+00:00', 1, 0,"
+    f" NULL, 3, NULL, NULL, NULL, NULL, '', '{NOW}'),"
+    f" (2, '1001', 'x', 'a@x', 'dialling', 0, '{NOW}', '2099-01-01T00:00:00.000000+00:00', 0, 0,"
+    f" 'e', 1, '{NOW}', NULL, NULL, NULL, '', '{NOW}'),"
+    f" (3, NULL, 'x', 'a@x', 'closed', 0, '{NOW}', '{NOW}', 0, 0,"
+    f" NULL, 0, NULL, 'blocked', '{NOW}', 'fs1', 'number', '{NOW}')",
+    "INSERT INTO missed (phone, calldate, calledid, timewait, reason, node, call_uuid, queue, number,"
+    " caller_name, hangup_cause, extra, recall, settled, recorded_at) VALUES"
+    f" ('030', '{NOW}', '', 5, 'abandoned', 'fs1', 'u1', 'a@x', '+4930111111', '', '', '{{}}', 1, TRUE,"
+    f" '{NOW}')",
+    "INSERT INTO attempt (id, recall, node, agent, mode, call_uuid, job_uuid, made_at, answered_at, outcome,"
+    " hangup_cause) VALUES"
+    f" (1, 1, 'fs1', 'a', 'agent-first', 'c', 'j', '{NOW}', '{NOW}', 'busy', ''),"
+    f" (2, 1, 'fs1', 'a', 'agent-first', 'c', 'j', '{NOW}', NULL, 'agent_no_answer', ''),"
+    f" (3, 1, 'fs1', 'a', 'agent-first', 'c', 'j', '{NOW}', '{NOW}', 'agent_declined', ''),"
+    f" (4, 1, 'fs1', 'a', 'client-first', 'c', 'j', '{NOW}', '{NOW}', 'agent_no_answer', ''),"
+    f" (5, 2, 'fs1', 'a', 'agent-first', 'c', 'j', '{NOW}', NULL, NULL, '')",
+    f"INSERT INTO reservation (node, agent, engine, attempt, made_at) VALUES ('fs1', 'a', 'e', 5, '{NOW}')",
+    f"INSERT INTO journal (at, who, what, recall, detail) VALUES ('{NOW}', 'fs1', 'opened', 1, '{{}}')",
+    f"INSERT INTO dnc (number, note, added_by, added_at) VALUES ('+4940*', 'why', 'admin', '{NOW}')",
+)
+
+
+def test_what_schema_1_held_is_there_in_schema_2(empty_url: str, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(migrations, "STEPS", migrations.STEPS[:1])
+        earlier.setattr(migrations, "LATEST", 1)
+        with closing(Ledger(empty_url)) as ledger:
+            assert ledger.migrate() == ["tables"]
+    with closing(open_database(empty_url)) as database:
+        database.write(lambda t: [t.database.execute_sql(statement) for statement in ROWS_OF_SCHEMA_1])
+    with closing(Ledger(empty_url)) as ledger:
+        assert ledger.migrate() == ["gates"]
+        (due,) = ledger.due(None, 9)
+        assert (due.id, due.number, due.priority, due.attempts) == (1, "+4930111111", 2, 1)
+        shown = ledger.show(due.missed_id)
+        assert shown["recall"]["look_at"] == shown["recall"]["due_at"] == NOON
+        columns = ("id", "number", "prefix", "counts")
+        assert [tuple(row[column] for column in columns) for row in shown["attempts"]] == [
+            (1, "+4930111111", "+493011", True),
+            (2, "+4930111111", "+493011", False),  # the agent was not there, the client never rung
+            (3, "+4930111111", "+493011", True),
+            (4, "+4930111111", "+493011", True),
+        ]
+        (held,) = ledger.held()
+        assert (held.claim.number, held.claim.attempt, len(ledger.reservations())) == ("1001", 5, 1)
+        assert [(entry.number, entry.note) for entry in ledger.forbidden()] == [("+4940*", "why")]
+        assert ledger.settle(held.claim, RETRY, NOON)
+        assert claim(ledger, due.id)
+
+
 def test_a_newer_schema_is_left_alone(ledger: Ledger, newer, monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as later:
         later.setattr(migrations, "STEPS", (*migrations.STEPS, NEXT))
         ledger.migrate()
     for refused in (ledger.verify, ledger.migrate):
-        with pytest.raises(SchemaTooNew, match="schema 2"):
+        with pytest.raises(SchemaTooNew, match=f"schema {migrations.LATEST + 1}"):
             refused()
-    assert ledger.schema_version() == 2
+    assert ledger.schema_version() == migrations.LATEST + 1
 
 
 def test_a_step_that_fails_changes_nothing(ledger: Ledger, ledger_url: str, newer):
     newer(BROKEN)
     with pytest.raises(peewee.PeeweeException):
         ledger.migrate()
-    assert ledger.schema_version() == 1
+    assert ledger.schema_version() == migrations.LATEST - 1
     assert "half" not in columns(ledger_url, "missed")
 
 
 def test_the_models_are_the_tables(ledger_url: str):
-    for model in (models.Missed, models.Recall, models.Attempt, models.Reservation, models.Journal):
+    for model in models.Table.__subclasses__():
         fields = {field.column_name: field.null for field in model._meta.sorted_fields}
         assert columns(ledger_url, model._meta.table_name) == fields
 
@@ -142,7 +197,7 @@ def test_a_schema_of_our_own_in_somebody_elses_postgresql_database(postgres_serv
     postgres_server.run("CREATE TABLE invoices (id INTEGER)", name)
     postgres_server.run("CREATE SCHEMA callback", name)
     with closing(Ledger(postgres_server.url(name) + "&options=-csearch_path%3Dcallback")) as ledger:
-        assert ledger.migrate() == ["tables"]
+        assert ledger.migrate() == ["tables", "gates"]
         assert waiting(ledger).new
 
 
@@ -157,7 +212,7 @@ def test_an_empty_file_becomes_the_database(tmp_path: Path):
     path = tmp_path / "empty.db"
     path.touch()
     with closing(Ledger(f"sqlite://{path}")) as ledger:
-        assert ledger.migrate() == ["tables"]
+        assert ledger.migrate() == ["tables", "gates"]
 
 
 def test_a_missing_folder_is_named_and_made_only_if_told(tmp_path: Path):
@@ -165,7 +220,7 @@ def test_a_missing_folder_is_named_and_made_only_if_told(tmp_path: Path):
     with closing(Ledger(f"sqlite://{path}")) as ledger:
         with pytest.raises(DatabaseUnreachable, match=f"folder {path.parent} does not exist"):
             ledger.migrate()
-        assert ledger.migrate(create_folder=True) == ["tables"]
+        assert ledger.migrate(create_folder=True) == ["tables", "gates"]
 
 
 def test_a_folder_in_the_place_of_the_file(tmp_path: Path):

@@ -11,8 +11,9 @@ from pathlib import Path
 import gevent
 import pytest
 
+from freeswitch_callback.core.gates import CapRules
 from freeswitch_callback.errors import DatabaseUnreachable
-from freeswitch_callback.ledger import Filter, Ledger
+from freeswitch_callback.ledger import Filter, Ledger, limits, recalls
 from freeswitch_callback.ledger.database import open_database
 from freeswitch_callback.ledger.migrations import APPLICATION_ID
 from freeswitch_callback.ledger.sqlite import Sqlite
@@ -122,33 +123,54 @@ def test_a_mistake_in_the_work_undoes_it_and_is_told(path: Path):
         assert "half" not in database.read(lambda t: t.database.get_tables())
 
 
-def test_finding_what_is_due_is_a_walk_along_one_index(path: Path, monkeypatch: pytest.MonkeyPatch):
+def plans(url: str, work) -> list[str]:
+    """How SQLite goes about every query of `work`."""
+    found = []
+
+    def explain(t):
+        execute = t.database.execute_sql
+
+        def noted(sql, parameters=None):
+            found.extend(row[-1] for row in execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall())
+            return execute(sql, parameters)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(t.database, "execute_sql", noted)
+            work(t)
+
+    with closing(open_database(url)) as database:
+        database.write(explain)
+    assert not [step for step in found if "SCAN" in step and "USING" not in step]
+    assert not [step for step in found if "TEMP B-TREE" in step]
+    return found
+
+
+def test_finding_what_is_due_is_a_walk_along_one_index(path: Path):
     """However many recalls wait: no scan, no sorting of what waits."""
-    plans = []
-    with closing(Ledger(f"sqlite://{path}")) as ledger:
+    url = f"sqlite://{path}"
+    with closing(Ledger(url)) as ledger:
         waiting(ledger)
-        ledger.due(["support@default"], 10)
 
-    with closing(open_database(f"sqlite://{path}")) as database:
-        from freeswitch_callback.ledger import recalls
+    def look(t):
+        recalls.due(t, ["support@default"], 10)
+        recalls.due(t, None, 10)
+        recalls.next_due(t)
+        recalls.reconsider(t, after=0)
 
-        def explain(t):
-            execute = t.database.execute_sql
-
-            def noted(sql, parameters=None):
-                rows = execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
-                plans.extend(row[-1] for row in rows)
-                return execute(sql, parameters)
-
-            with monkeypatch.context() as patched:
-                patched.setattr(t.database, "execute_sql", noted)
-                recalls.due(t, ["support@default"], 10)
-                recalls.due(t, None, 10)
-                recalls.next_due(t)
-
-        database.read(explain)
-    of_recall = [step for step in plans if "t1" in step]
+    of_recall = [step for step in plans(url, look) if "t1" in step]
     assert of_recall
-    assert not [step for step in plans if "SCAN" in step and "USING" not in step]
-    assert not [step for step in plans if "TEMP B-TREE" in step]
-    assert all("recall_" in step for step in of_recall), plans
+    assert all("recall_" in step for step in of_recall), of_recall
+
+
+def test_what_the_caps_ask_is_a_walk_back_along_one_index_each(path: Path):
+    url = f"sqlite://{path}"
+    with closing(Ledger(url)) as ledger:
+        missed_id = waiting(ledger).missed_id
+    caps = CapRules(per_number=5, per_prefix=5, at_once=5, per_minute=5, breaker=5)
+    found = plans(url, lambda t: limits.cases(t, [missed_id], lambda queue: caps))
+    assert [step.split(" USING ")[1].split(" (")[0].removeprefix("COVERING ") for step in found] == [
+        *["INTEGER PRIMARY KEY"] * 2,
+        *("INDEX dnc_number", "INDEX breaker_prefix"),
+        *(f"INDEX attempt_{name}" for name in ("number", "prefix", "made")),
+        "INDEX recall_up",
+    ]

@@ -31,6 +31,17 @@ def test_a_cancelled_entry_does_not_happen() -> None:
     assert seen == []
 
 
+def test_a_step_goes_to_the_next_moment_at_which_something_happens_and_no_further_than_told() -> None:
+    clock, seen = ManualClock(now=100.0), []
+    clock.after(1, lambda: seen.append("never")).cancel()
+    clock.after(2, lambda: clock.after(0, lambda: seen.append("at once")))
+    clock.after(5, lambda: seen.append("later"))
+    assert clock.step(until=104.0)
+    assert (clock.now(), seen) == (102.0, ["at once"])
+    assert not clock.step(until=104.0)
+    assert (clock.now(), seen) == (104.0, ["at once"])
+
+
 def test_the_real_clock_runs_an_entry_that_is_due_before_one_that_it_waits_for() -> None:
     clock, done = RealClock(), Event()
     clock.start()

@@ -1,97 +1,28 @@
-"""What people ask for, whoever asks: the command line, the pages, the dialplan's hook."""
+"""Whether all is well: what `check` looks at, and the agents as FreeSWITCH sees them."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from freeswitch_callback.core.facts import Missed, Opening, Reason
-from freeswitch_callback.core.gates import GateRules, opening
-from freeswitch_callback.errors import CallbackError, FreeSwitchError, UsageError
+from freeswitch_callback.core import hours, numbers
+from freeswitch_callback.core.gates import GateRules
+from freeswitch_callback.core.lifecycle import State
+from freeswitch_callback.errors import CallbackError, FreeSwitchError
 from freeswitch_callback.esl import callcenter
 from freeswitch_callback.esl.client import Connection
-from freeswitch_callback.ledger import Filter, Ledger, Recorded, Replayed
-
-MANUAL_NODE = "manual"
-"""The `node` of what a person has added: such a call came in at no FreeSWITCH."""
+from freeswitch_callback.ledger import Ledger
 
 SHORTEST_CATCH_UP = 60
 """Seconds of `discard-abandoned-after` below which a short absence of ours already loses callers."""
 
+SHORTEST_CALLING_DAY = 4 * 3600.0
+"""Seconds of calling hours on the best day of a week below which a country is as good as not called."""
 
-def add(
-    ledger: Ledger, phone: str, queue: str, gates: GateRules, *, now: datetime, name: str = "", by: str = ""
-) -> Recorded:
-    """Have a number called back that no call of it was missed from. The same gates apply.
-
-    Raises `UsageError` if nothing of the text can ever be called: unlike a missed call, there is nothing to
-    keep a record of.
-    """
-    fact = Missed(
-        node=MANUAL_NODE,
-        call_uuid=str(uuid.uuid4()),
-        phone=phone,
-        calldate=now,
-        timewait=0,
-        reason=Reason.MANUAL,
-        queue=queue,
-        caller_name=name,
-        operator=by or None,
-    )
-    plan = opening(fact, gates)
-    if plan.number is None:
-        raise UsageError(
-            f"{phone!r} is not a number that can be called ({plan.blocked}); write it like +12025550100"
-        )
-    return ledger.record(fact, plan)
-
-
-def replay(ledger: Ledger, chosen: Filter, *, by: str, gates: Callable[[str | None], GateRules]) -> Replayed:
-    """Call back again: attempts anew, due now, a new expiry. What a gate had blocked is asked about anew."""
-
-    def today(row: dict[str, Any]) -> Opening:
-        fact = Missed(
-            **{f.name: row[f.name] for f in fields(Missed) if f.name not in ("reason", "settled")},
-            reason=Reason(row["reason"]),
-        )
-        return opening(fact, gates(fact.queue))
-
-    return ledger.replay(chosen, by=by, expire=gates(None).expire, opening_of=today)
-
-
-def moment(text: str, now: datetime) -> datetime:
-    """A point in time as people write it: a date or time (local without a zone), or an age like `2h`."""
-    try:
-        given = datetime.fromisoformat(text)
-    except ValueError:
-        return ago(text, now)
-    try:
-        return (given if given.tzinfo else given.astimezone()).astimezone(UTC)
-    except (OverflowError, ValueError):
-        raise UsageError(f"not a time that there is: {text!r}") from None
-
-
-def ago(text: str, now: datetime) -> datetime:
-    """The point in time an age (`12h`, `30d`) before now."""
-    try:
-        return now - age(text)
-    except OverflowError:
-        raise UsageError(f"that is before the beginning of time: {text!r}") from None
-
-
-def age(text: str) -> timedelta:
-    """A length of time: `90s`, `15m`, `12h`, `30d`, `8w`."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-    try:
-        return timedelta(seconds=float(text[:-1]) * units[text[-1:]])
-    except (KeyError, ValueError, OverflowError):
-        raise UsageError(
-            f"not a time: {text!r}; write 2026-11-23, 2026-11-23T08:00, or an age like 12h or 30d"
-        ) from None
+_WHERE_MOST_LIVE = {"RU": "Europe/Moscow", "KZ": "Asia/Almaty"}
 
 
 class Level(StrEnum):
@@ -117,6 +48,60 @@ def check_database(ledger: Ledger, where: str) -> Iterator[Finding]:
         yield Finding(Level.BAD, "database", str(error), error.exit_status)
         return
     yield Finding(Level.OK, "database", f"{where}, schema {ledger.schema_version()}")
+
+
+def check_breakers(ledger: Ledger) -> Iterator[Finding]:
+    """Prefixes to which there were too many recalls: nobody there is called until a person has looked."""
+    for breaker in ledger.breakers():
+        yield Finding(
+            Level.BAD, "breaker",
+            f"all recalls to {breaker.prefix}… are stopped: {breaker.recalls} within a short time; see whom "
+            f"(`list`), then `breaker reset {breaker.prefix}`, or `dnc add '{breaker.prefix}*'`",
+            1,
+        )  # fmt: skip
+
+
+def check_unknown(ledger: Ledger) -> Iterator[Finding]:
+    unknown = ledger.summary().by_state.get(State.UNKNOWN, 0)
+    if unknown:
+        recalls = "1 recall whose outcome is" if unknown == 1 else f"{unknown} recalls whose outcome is"
+        yield Finding(
+            Level.WARNING,
+            "recalls",
+            f"{recalls} unknown: nobody is called for it again until you settle it, with `replay` or `close` "
+            f"(`list --state unknown` shows them)",
+        )
+
+
+def check_calling_hours(
+    countries: Iterable[str], rules: Iterable[tuple[str, GateRules]], now: datetime
+) -> Iterator[Finding]:
+    """Countries whose people can hardly be called: the hours that suit all the time zones that their numbers
+    may be in are few. `rules` by the section of the configuration that they stand in."""
+    for where, gates in rules:
+        for country in countries:
+            of_type = numbers.zones_of_country(country, gates.numbers)
+            for kind in ("mobile", "fixed_line"):  # freephone numbers have no place, and few call from them
+                zones = of_type.get(kind) or (gates.zone,)
+                longest = hours.longest_day(gates.hours, zones, country, now)
+                if longest < SHORTEST_CALLING_DAY:
+                    yield Finding(
+                        Level.WARNING, "calling hours", _few(where, country, zones, longest, of_type)
+                    )
+                    break
+
+
+def _few(
+    where: str, country: str, zones: tuple[str, ...], seconds: float, of_type: Mapping[str, tuple[str, ...]]
+) -> str:
+    text = f"{where}: numbers of {country} can be called for {seconds / 3600:g} h a day"
+    if len(zones) == 1:
+        return f"{text}; at least {SHORTEST_CALLING_DAY / 3600:g} are better"
+    usual = _WHERE_MOST_LIVE.get(country) or of_type.get("fixed_line", zones)[0]
+    return (
+        f"{text}, when it is open in all {len(zones)} time zones that they may be in; name the one to go by: "
+        f'numbers.zones = {{ {country} = "{usual}" }}'
+    )
 
 
 def check_node(

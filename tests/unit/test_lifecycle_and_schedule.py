@@ -1,23 +1,19 @@
-"""The life of a recall; what a missed call opens; what an ended attempt leads to."""
+"""The life of a recall; what an ended attempt leads to."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from freeswitch_callback.core.attempt import Progress
-from freeswitch_callback.core.facts import ClosedAs, Missed, Mode, Outcome, Reason, Settlement
-from freeswitch_callback.core.gates import UNSETTLED_HOLD, GateRules, opening, scope_of
+from freeswitch_callback.core.facts import ClosedAs, Mode, Outcome, Settlement
 from freeswitch_callback.core.lifecycle import LIVE, MOVES, OPEN, State, move
 from freeswitch_callback.core.schedule import RetryRules, agent_rest, agent_was_away, settle
 from freeswitch_callback.errors import IllegalMove
-
-CALL = Missed(
-    "fs1", "u1", "+12025550100", datetime(2026, 11, 22, tzinfo=UTC), 30, Reason.ABANDONED, queue="s@acme"
-)
 
 
 @pytest.mark.parametrize(("state", "to"), list(product(State, State)))
@@ -36,44 +32,6 @@ def test_from_every_state_a_recall_can_come_to_its_end():
     assert reach == set(State)
     assert LIVE < OPEN
     assert State.CLOSED not in OPEN
-
-
-def test_a_missed_call_opens_a_recall_for_its_number_in_its_tenant():
-    plan = opening(CALL, GateRules())
-    assert (plan.number, plan.scope, plan.queue, plan.blocked, plan.delay) == (
-        "+12025550100",
-        "acme",
-        "s@acme",
-        None,
-        0,
-    )
-
-
-@pytest.mark.parametrize(
-    ("changes", "gate"),
-    [
-        ({"phone": "anonymous"}, "number: withheld"),
-        ({"phone": "+4930123456"}, "country: DE is not in numbers.allow"),
-        ({"timewait": 2}, "short rings: gave up after 2 s"),
-        ({"timewait": 2, "reason": Reason.CANCELLED}, "short rings"),
-        ({"queue": None}, "queue: no queue"),
-        ({"timewait": 0, "reason": Reason.BUSY}, None),
-        ({"timewait": 0, "reason": Reason.TIMEOUT}, None),
-        ({"timewait": 3}, None),
-    ],
-)
-def test_a_gate_that_stays_shut_is_named(changes, gate):
-    blocked = opening(replace(CALL, **changes), GateRules()).blocked
-    assert blocked is None if gate is None else blocked.startswith(gate)
-
-
-def test_a_call_whose_last_event_is_not_in_is_left_alone_for_a_while():
-    assert opening(replace(CALL, settled=False), GateRules()).delay == UNSETTLED_HOLD
-
-
-@pytest.mark.parametrize(("queue", "scope"), [("s@acme", "acme"), ("plain", ""), (None, ""), ("a@b@c", "c")])
-def test_the_scope_is_the_queues_domain(queue, scope):
-    assert scope_of(queue) == scope
 
 
 def ended(mode, cause="", *, answered=False, second="", rang=True, talked=None, queue_gave_up=False):
@@ -119,6 +77,27 @@ def test_an_ended_attempt_closes_the_recall_or_says_when_it_is_due_again(
         retry_in,
         counted,
     )
+
+
+def test_delays_grow_with_each_attempt_that_counted_a_day_at_most():
+    rules = RetryRules(attempts=99, growth=2.0)
+    delays = [settle(ended(C, "USER_BUSY"), n, 0, rules).retry_in for n in (0, 1, 2, 8, 90)]
+    assert delays == [300, 600, 1200, 76800, 86400]
+
+
+@given(st.floats(0, 1), st.sampled_from(["USER_BUSY", "NO_ANSWER"]))
+def test_chance_spreads_the_retries_by_a_part_of_the_delay(chance, cause):
+    rules = RetryRules(jitter=0.2)
+    exact = settle(ended(C, cause), 0, 0, replace(rules, jitter=0.0), chance).retry_in
+    spread = settle(ended(C, cause), 0, 0, rules, chance).retry_in
+    assert exact * 0.8 <= spread <= exact * 1.2
+    assert settle(ended(C, cause), 0, 0, rules, 0.0).retry_in == pytest.approx(exact * 0.8)
+    assert settle(ended(C, cause), 0, 0, rules, 1.0).retry_in == pytest.approx(exact * 1.2)
+
+
+def test_another_agent_is_tried_at_once_without_jitter_or_growth():
+    rules = RetryRules(growth=10.0, jitter=1.0, agent_pause=5.0)
+    assert settle(ended(A, "NO_ANSWER", rang=False), 2, 3, rules, 1.0).retry_in == 5.0
 
 
 def test_the_last_attempt_that_counts_exhausts_the_recall():

@@ -1,0 +1,96 @@
+"""The options that commands share, and what they choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from freeswitch_callback import operations
+from freeswitch_callback.core.facts import Reason
+from freeswitch_callback.core.lifecycle import State
+from freeswitch_callback.errors import NotFound, UsageError
+from freeswitch_callback.ledger import Filter, Ledger
+
+Command = Callable[..., Any]
+
+ids_argument = click.argument("ids", metavar="[ID]...", type=int, nargs=-1)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many, change nothing.")
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+_FILTERS = {
+    "state": click.option("--state", type=click.Choice([str(s) for s in State]), help="What the recall is."),
+    "reason": click.option(
+        "--reason", type=click.Choice([str(r) for r in Reason]), help="Why the call was missed."
+    ),
+    "queue": click.option("--queue", help="The queue, like support@default."),
+    "number": click.option("--number", help="The caller's number."),
+    "since": click.option(
+        "--since", metavar="TIME", help="Called at or after: 2026-11-23, 2026-11-23T08:00, 2h."
+    ),
+    "until": click.option("--until", metavar="TIME", help="Called before."),
+    "older_than": click.option("--older-than", metavar="AGE", help="Called longer ago than: 30d, 12h."),
+    "limit": click.option("--limit", type=click.IntRange(min=1), help="At most so many, the newest first."),
+}
+
+
+def filters(command: Command) -> Command:
+    """The same filters, everywhere."""
+    for option in reversed(_FILTERS.values()):
+        command = option(command)
+    return command
+
+
+def filters_but_until(command: Command) -> Command:
+    """For a command that has an `--until` of its own."""
+    for name, option in reversed(_FILTERS.items()):
+        command = option(command) if name != "until" else command
+    return command
+
+
+def output_format(command: Command) -> Command:
+    formats = click.Choice(["table", "json", "csv"])
+    return click.option("--format", "form", type=formats, default="table", help="json: one object a line.")(
+        command
+    )
+
+
+def filter_of(ids: tuple[int, ...], given: Mapping[str, Any]) -> Filter:
+    at = now()
+
+    def moment(name: str) -> datetime | None:
+        text = given.get(name)
+        return operations.moment(text, at) if text is not None else None
+
+    older = given["older_than"]
+    return Filter(
+        ids=ids,
+        state=given["state"],
+        reason=given["reason"],
+        queue=given["queue"],
+        number=given["number"],
+        since=moment("since"),
+        until=moment("until"),
+        older_than=operations.ago(older, at) if older is not None else None,
+        limit=given["limit"],
+    )
+
+
+def chosen(ids: tuple[int, ...], everything: bool, given: Mapping[str, Any], verb: str) -> Filter:
+    """A filter for what changes rows: never all of them by accident."""
+    if not ids and not everything and all(value is None for value in given.values()):
+        raise UsageError(f"{verb} what? Name an ID, a filter such as --state or --older-than, or --all")
+    return filter_of(ids, given)
+
+
+def exist(ledger: Ledger, ids: tuple[int, ...]) -> None:
+    """Raises `NotFound` for a missed call that is not on record."""
+    for id_ in ids:
+        if not ledger.count(Filter(ids=(id_,))):
+            raise NotFound(f"there is no missed call {id_}; `freeswitch-callback list` shows those there are")

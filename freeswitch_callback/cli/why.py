@@ -1,0 +1,127 @@
+"""The command that tells why somebody is not called back (yet)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from typing import Any
+
+import click
+
+from freeswitch_callback import operations
+from freeswitch_callback.cli import output
+from freeswitch_callback.cli.context import Context, recall_rules
+from freeswitch_callback.cli.options import now, output_format
+from freeswitch_callback.core.dispatch import QueueRules
+from freeswitch_callback.core.gates import Verdict
+from freeswitch_callback.core.lifecycle import State
+from freeswitch_callback.engine.gatekeeper import look
+from freeswitch_callback.engine.switchboard import Switchboard
+from freeswitch_callback.errors import FreeSwitchError
+from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.operations import Asked
+
+_COLUMNS = ("gate", "open", "text", "opens_at", "for_good")
+
+
+@click.command()
+@click.argument("id_", metavar="ID", type=int)
+@output_format
+@click.pass_obj
+def why(context: Context, id_: int, form: str) -> None:
+    """Tell why a missed call is not called back (yet): every gate in order, and when it opens next.
+
+    The engine calls when all of them are open, and goes by the same verdicts. Of a recall that is closed the
+    gates are those that `replay` would meet.
+
+    \b
+    freeswitch-callback why 17
+    freeswitch-callback why 17 --format json
+    """
+    at = now()
+    with context.ledger() as ledger:
+        asked = operations.ask(ledger, id_, context.gates, at)
+        verdicts = [*asked.verdicts, *_live(context, ledger, asked, at)]
+    gates = [{name: getattr(verdict, name) for name in _COLUMNS} for verdict in verdicts]
+    if form == "json":
+        output.show([_recall(asked) | {"gates": gates}], form, ())
+    elif form == "csv":
+        output.show(gates, form, _COLUMNS)
+    else:
+        most = context.configuration.recall_for(asked.case.queue or "").attempts
+        for line in _told(asked, most, verdicts):
+            click.echo(line)
+
+
+def _live(context: Context, ledger: Ledger, asked: Asked, at: datetime) -> list[Verdict]:
+    """What only a running FreeSWITCH knows: the gates `served`, `fairness` and `agent`."""
+    recall = ledger.recall(asked.recall["id"])
+    boards = {}
+    for node in context.configuration.freeswitch:
+        board = Switchboard()
+        try:
+            with closing(context.connect(node)) as connection:
+                board.sync(connection)
+        except FreeSwitchError as error:
+            said = output.printable(f"{node.name}: {error}; its agents and calls are left out")
+            click.echo(said, err=True)
+        else:
+            boards[node.name] = board
+    if recall is None or recall.number is None or not boards:
+        return []
+    configuration = context.configuration
+
+    def queue_rules(queue: str) -> QueueRules:
+        return recall_rules(configuration, queue).queue
+
+    return look(recall, boards, context.gates(recall.queue), queue_rules, at)
+
+
+def _recall(asked: Asked) -> dict[str, Any]:
+    """The recall as programs get it."""
+    names = ("state", "attempts", "due_at", "expires_at", "closed_as", "closed_at", "closed_by", "claimed_by")
+    ids = {"id": asked.missed["id"], "recall": asked.recall["id"]}
+    recall = {name: asked.recall[name] for name in (*names, "note")}
+    return ids | recall | {"replayed": asked.anew}
+
+
+def _told(asked: Asked, most: int, verdicts: list[Verdict]) -> Iterator[str]:
+    yield output.printable(_state(asked, most))
+    if asked.anew:
+        yield "If it was replayed now, the gates would say:"
+    width = max(len(verdict.gate) for verdict in verdicts)
+    for verdict in verdicts:
+        mark = click.style("open", "green") if verdict.open else click.style("shut", "red")
+        opens = "opens at " + output.printable(verdict.opens_at) if verdict.opens_at is not None else ""
+        text = ("  " + output.printable("; ".join(filter(None, (verdict.text, opens))))).rstrip()
+        yield f"{verdict.gate:{width}}  {mark}{text}"
+    if all(verdict.open for verdict in verdicts):
+        yield "No gate is shut."
+
+
+def _state(asked: Asked, most: int) -> str:
+    """What the recall is, in one line; it is tried `most` times."""
+    recall, attempt = asked.recall, asked.attempt or {}
+    when = output.printable
+    note = f" ({recall['note']})" if recall["note"] else ""
+    match State(recall["state"]):
+        case State.WAITING:
+            tried = "not tried yet"
+            if attempt:
+                tried = f"{recall['attempts']} of {most} attempts, the last one at {when(attempt['made_at'])}"
+            return (
+                f"waiting since {when(recall['created_at'])}, {tried}; expires {when(recall['expires_at'])}"
+            )
+        case State.CLAIMED | State.DIALLING:
+            whose = f" with {attempt['agent']}" if attempt.get("agent") else ""
+            return f"being called now by {recall['claimed_by']}{whose}"
+        case State.CONNECTED:
+            return f"talking with {asked.missed['recalloperator'] or 'an agent'} now"
+        case State.UNKNOWN:
+            return "the outcome of the last attempt is unknown; settle it with `replay` or `close`"
+        case State.CLOSED:
+            return (
+                f"closed as {recall['closed_as']} by {recall['closed_by'] or 'the engine'} "
+                f"at {when(recall['closed_at'])}{note}"
+            )

@@ -1,0 +1,249 @@
+"""One engine's hold on a recall: who may call it, and what became of each attempt.
+
+A claim is written before anything is dialled, in one transaction with the attempt and the agent's
+reservation. Every result is written under the claim's fencing number: who was overtaken by another engine
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from freeswitch_callback.core.facts import Claim, Mode, Outcome, Settlement
+from freeswitch_callback.core.gates import CapRules, Case, Gate, Verdict
+from freeswitch_callback.core.lifecycle import State, move
+from freeswitch_callback.errors import IllegalMove
+from freeswitch_callback.ledger import limits
+from freeswitch_callback.ledger.database import Row, Transaction
+from freeswitch_callback.ledger.journal import note
+from freeswitch_callback.ledger.models import WAITING, Attempt, Recall, Reservation
+from freeswitch_callback.ledger.recalls import keep_back
+from freeswitch_callback.ledger.recording import note_talk, reached_by
+
+Judge = Callable[[Case, datetime], Verdict | None]
+"""From a case and the time to the first gate that is shut, None if all are open. Asked inside a transaction,
+perhaps twice, and with SQLite in the writer's thread: it is quick and only decides."""
+
+
+def claim(
+    transaction: Transaction,
+    recall: int,
+    *,
+    engine: str,
+    lease: float,
+    node: str,
+    agent: str | None,
+    mode: Mode,
+    call_uuid: str,
+    job_uuid: str,
+    judge: Judge | None,
+    caps: CapRules,
+) -> Claim | Verdict | None:
+    """Takes a recall and its agent; None if somebody else has either, waiting for nobody, or if its time has
+    not come.
+
+    The judge's first shut gate refuses the claim, and the recall is moved on or closed as `recalls.hold`
+    would.
+    """
+    waiting = Recall.select().where(
+        Recall.id == recall,
+        Recall.state == WAITING,
+        Recall.look_at <= transaction.now,
+        Recall.expires_at > transaction.now,
+    )
+    row = transaction.row(transaction.locked(waiting, skip=True))
+    if row is None:
+        return None
+    held = Reservation.select(Reservation.id).where(Reservation.node == node, Reservation.agent == agent)
+    if agent is not None and transaction.row(held):
+        return None
+    if judge is not None and (shut := _refused(transaction, row, judge, caps, engine)) is not None:
+        return shut
+    fence = row["claim"] + 1
+    transaction.change(
+        Recall.update(
+            state=move(State.WAITING, State.CLAIMED),
+            claim=fence,
+            claimed_by=engine,
+            lease_until=transaction.after(lease),
+        ).where(Recall.id == recall)
+    )
+    attempt = transaction.insert(
+        Attempt,
+        recall=recall,
+        node=node,
+        agent=agent,
+        mode=mode,
+        call_uuid=call_uuid,
+        job_uuid=job_uuid,
+        made_at=transaction.now,
+        number=row["number"],
+        prefix=caps.prefix_of(row["number"]),
+    )
+    if agent is not None:
+        transaction.insert(
+            Reservation, node=node, agent=agent, engine=engine, attempt=attempt, made_at=transaction.now
+        )
+    note(transaction, engine, "claimed", recall, attempt=attempt, fence=fence, node=node, agent=agent)
+    return Claim(
+        recall=recall,
+        fence=fence,
+        attempt=attempt,
+        engine=engine,
+        node=node,
+        mode=mode,
+        number=row["number"],
+        queue=row["queue"],
+        agent=agent,
+        call_uuid=call_uuid,
+        job_uuid=job_uuid,
+    )
+
+
+def _refused(
+    transaction: Transaction, recall: Row, judge: Judge, caps: CapRules, engine: str
+) -> Verdict | None:
+    """The first shut gate; the recall is kept back by it."""
+    limits.alone_with(transaction, recall, caps)
+    case = limits.case(transaction, recall, caps)
+    shut = judge(case, transaction.now)
+    if shut is None:
+        return None
+    if shut.gate is Gate.BREAKER and case.tripped is None:
+        limits.trip(transaction, case, caps, engine)
+    keep_back(transaction, {recall["id"]: shut}, engine)
+    return shut
+
+
+def abort(transaction: Transaction, claim: Claim) -> bool:
+    """The attempt was never sent: as if it had not been claimed, but for the fencing number.
+
+    The reservation stays on record until FreeSWITCH has the agent back (`leases.release`)."""
+    row = _fenced(transaction, claim)
+    if row is None or row["state"] != State.CLAIMED:
+        return False
+    _free(transaction, claim, State.WAITING)
+    transaction.change(Attempt.delete().where(Attempt.id == claim.attempt))
+    note(transaction, claim.engine, "aborted", claim.recall, attempt=claim.attempt)
+    return True
+
+
+def dialling(transaction: Transaction, claim: Claim, core_uuid: str | None) -> bool:
+    """The originate is about to be sent, to the FreeSWITCH of this `Core-UUID`."""
+    if _advanced(transaction, claim, State.DIALLING) is None:
+        return False
+    _mark(transaction, claim, sent_at=transaction.now, core_uuid=core_uuid)
+    note(transaction, claim.engine, "dialling", claim.recall, attempt=claim.attempt)
+    return True
+
+
+def answered(transaction: Transaction, claim: Claim, at: datetime) -> bool:
+    """The first leg was answered at `at`; told again, the first time stands."""
+    row = _fenced(transaction, claim)
+    if row is None or row["state"] not in (State.DIALLING, State.CONNECTED):
+        return False
+    unknown_yet = (Attempt.id == claim.attempt) & Attempt.answered_at.is_null()
+    transaction.change(Attempt.update(answered_at=at).where(unknown_yet))
+    return True
+
+
+def connected(transaction: Transaction, claim: Claim, at: datetime, operator: str | None) -> bool:
+    """Client and operator talk since `at`: all missed calls of the recall know whom the client reached."""
+    row = _advanced(transaction, claim, State.CONNECTED)
+    if row is None:
+        return False
+    _mark(transaction, claim, connected_at=at)
+    if operator is not None:
+        note_talk(transaction, row["number"], row["scope"], operator)
+    reached_by(transaction, claim.recall, operator, at)
+    note(transaction, claim.engine, "connected", claim.recall, attempt=claim.attempt)
+    return True
+
+
+def settle(transaction: Transaction, claim: Claim, settlement: Settlement, ended_at: datetime) -> bool:
+    """Writes the attempt's outcome; the recall is closed, waits again or is parked. The reservation stays
+    until the agent was released."""
+    row = _fenced(transaction, claim)
+    if row is None:
+        return False
+    if settlement.closed_as is not None:
+        to = State.CLOSED
+    elif settlement.retry_in is not None:
+        to = State.WAITING
+    else:
+        to = State.UNKNOWN
+    if not _legal(row["state"], to):
+        return False
+    changes: Row = {
+        "attempts": row["attempts"] + settlement.counted,
+        "failures": (0 if settlement.counted else row["failures"]) + settlement.agent_failed,
+    }
+    if settlement.retry_in is not None:
+        changes["due_at"] = changes["look_at"] = transaction.after(settlement.retry_in)
+    if settlement.closed_as is not None:
+        changes |= {
+            "closed_as": settlement.closed_as,
+            "closed_at": transaction.now,
+            "closed_by": claim.engine,
+        }
+    if settlement.note:
+        changes["note"] = settlement.note
+    _free(transaction, claim, to, **changes)
+    _mark(
+        transaction,
+        claim,
+        outcome=settlement.outcome,
+        hangup_cause=settlement.hangup_cause,
+        ended_at=ended_at,
+        counts=settlement.counted or settlement.outcome is Outcome.UNKNOWN,
+    )
+    note(
+        transaction,
+        claim.engine,
+        {State.CLOSED: "closed", State.WAITING: "retried", State.UNKNOWN: "parked"}[to],
+        claim.recall,
+        attempt=claim.attempt,
+        outcome=settlement.outcome,
+        closed_as=settlement.closed_as,
+        note=settlement.note,
+    )
+    return True
+
+
+def _fenced(transaction: Transaction, claim: Claim) -> Row | None:
+    """The recall, locked, if this claim still is the newest and its engine's."""
+    return transaction.row(
+        transaction.locked(
+            Recall.select().where(
+                Recall.id == claim.recall, Recall.claim == claim.fence, Recall.claimed_by == claim.engine
+            )
+        )
+    )
+
+
+def _legal(state: str, to: State) -> bool:
+    try:
+        move(State(state), to)
+    except IllegalMove:
+        return False
+    return True
+
+
+def _advanced(transaction: Transaction, claim: Claim, to: State) -> Row | None:
+    """The recall as it was before it became `to`; None if it did not."""
+    row = _fenced(transaction, claim)
+    if row is None or not _legal(row["state"], to):
+        return None
+    transaction.change(Recall.update(state=to).where(Recall.id == claim.recall))
+    return row
+
+
+def _free(transaction: Transaction, claim: Claim, to: State, **changes: object) -> None:
+    transaction.change(
+        Recall.update(state=to, claimed_by=None, lease_until=None, **changes).where(Recall.id == claim.recall)
+    )
+
+
+def _mark(transaction: Transaction, claim: Claim, **changes: object) -> None:
+    transaction.change(Attempt.update(**changes).where(Attempt.id == claim.attempt))

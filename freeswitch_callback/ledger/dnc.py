@@ -1,0 +1,109 @@
+"""Who must not be called: single numbers, and prefixes with a star behind them (`+4930*`)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+
+from freeswitch_callback.core import gates
+from freeswitch_callback.core.gates import DoNotCall
+from freeswitch_callback.ledger.database import Row, Transaction
+from freeswitch_callback.ledger.journal import note
+from freeswitch_callback.ledger.models import WAITING, Dnc, Recall, clean
+
+BATCH = 1000
+"""Entries written in one transaction."""
+
+KEYS = 10_000
+"""Values in one IN: SQLite takes 32,766."""
+
+
+def forbid(transaction: Transaction, entries: Sequence[DoNotCall], by: str) -> int:
+    """Adds entries, or replaces those of the same number; how many."""
+    # Of one number told twice the last stands; sorted, so that two who import do not wait for each other.
+    rows = {
+        clean(entry.number): {
+            "number": entry.number,
+            "note": entry.note,
+            "added_by": entry.added_by or by,
+            "added_at": transaction.now,
+            "until": entry.until,
+        }
+        for entry in entries
+    }
+    if rows:
+        preserved = [Dnc.note, Dnc.added_by, Dnc.added_at, Dnc.until]
+        written = Dnc.insert_many([rows[number] for number in sorted(rows)]).on_conflict(
+            conflict_target=[Dnc.number], preserve=preserved
+        )
+        transaction.rows(written.returning(Dnc.id))
+        note(transaction, by, "do not call", entries=len(rows))
+    return len(rows)
+
+
+def allow(transaction: Transaction, number: str, by: str) -> bool:
+    """Removes an entry; those whom it kept back until a time are looked at again. False if there is none."""
+    number = clean(number)
+    if not transaction.change(Dnc.delete().where(Dnc.number == number)):
+        return False
+    prefix = number.endswith("*")
+    fits = Recall.number.startswith(number[:-1]) if prefix else Recall.number == number
+    transaction.change(
+        Recall.update(look_at=Recall.due_at).where(
+            Recall.state == WAITING, Recall.look_at > Recall.due_at, fits
+        )
+    )
+    note(transaction, by, "may be called again", prefix=number if prefix else "")
+    return True
+
+
+def forbidden(transaction: Transaction, number: str | None) -> list[DoNotCall]:
+    """All entries by number, or those that fit one; expired ones too."""
+    query = Dnc.select().order_by(Dnc.number)
+    if number is not None:
+        query = query.where(Dnc.number << list(_keys(number)))
+    return [_entry(row) for row in transaction.rows(query)]
+
+
+def entries(transaction: Transaction, numbers: Collection[str]) -> dict[str, DoNotCall]:
+    """By number the entry that is in force: of several the one that lasts longest."""
+    found: dict[str, DoNotCall] = {}
+    keys = sorted({key for number in numbers for key in _keys(number)})
+    for start in range(0, len(keys), KEYS):
+        in_force = Dnc.until.is_null() | (Dnc.until > transaction.now)
+        query = Dnc.select().where(Dnc.number << keys[start : start + KEYS], in_force)
+        found |= {row["number"]: _entry(row) for row in transaction.rows(query)}
+    if not found:
+        return {}
+    fitting = {number: [found[key] for key in _keys(number) if key in found] for number in numbers}
+    return {number: max(several, key=_lasting) for number, several in fitting.items() if several}
+
+
+def refusal(transaction: Transaction, number: str) -> str | None:
+    """The gate in words if an entry without an end fits the number."""
+    entry = entries(transaction, [number]).get(number)
+    if entry is None or entry.until is not None:
+        return None
+    return str(gates.do_not_call(entry, transaction.now))
+
+
+def _keys(number: str) -> Iterator[str]:
+    """The entries that would fit this number: itself, and all its prefixes."""
+    number = clean(number)  # short, too
+    yield number
+    for end in range(len(number), 0, -1):
+        yield number[:end] + "*"
+
+
+def _lasting(entry: DoNotCall) -> tuple[bool, datetime | None]:
+    return entry.until is None, entry.until
+
+
+def _entry(row: Row) -> DoNotCall:
+    return DoNotCall(
+        number=row["number"],
+        note=row["note"],
+        added_by=row["added_by"],
+        until=row["until"],
+        added_at=row["added_at"],
+    )

@@ -1,0 +1,235 @@
+"""What the gates ask of the record: the `Case` of a recall with what was dialled lately, and the breakers.
+
+Each cap is read no further back than it needs, and not at all where it is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import peewee
+
+from freeswitch_callback.core.facts import Reason
+from freeswitch_callback.core.gates import DAY, HOUR, MINUTE, CapRules, Case, DoNotCall, Usage
+from freeswitch_callback.core.lifecycle import State
+from freeswitch_callback.ledger import dnc
+from freeswitch_callback.ledger.database import Row, Transaction
+from freeswitch_callback.ledger.journal import note
+from freeswitch_callback.ledger.models import HELD, LARGEST_ID, Attempt, Missed, Recall
+from freeswitch_callback.ledger.models import Breaker as Breakers
+from freeswitch_callback.ledger.views import newest_first
+
+BATCH = 1000
+"""Cases read in one transaction."""
+
+CapsOf = Callable[[str | None], CapRules]
+"""From a queue to its caps."""
+
+_NONE = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """All recalls to numbers that begin with `prefix` are stopped since `tripped_at`, when there had been
+    `recalls` of them."""
+
+    prefix: str
+    tripped_at: datetime
+    recalls: int
+
+
+def alone_with(transaction: Transaction, recall: Row, caps: CapRules) -> None:
+    """What a cap counts does not change until the end of this transaction: two engines, or one, that claim at
+    the same time would both see room for one more."""
+    number = recall["number"]
+    names = (
+        (caps.per_number, f"number {number}"),
+        (caps.per_prefix or caps.breaker, f"prefix {caps.prefix_of(number)}"),
+        (caps.at_once, f"queue {recall['queue']}"),
+        (caps.per_minute, "everything"),
+    )
+    transaction.alone(*(name for capped, name in names if capped))
+
+
+def case(transaction: Transaction, recall: Row, caps: CapRules) -> Case:
+    """The case of a recall (a row of it) with its newest missed call."""
+    of_recall = Missed.select(Missed.phone, Missed.reason, Missed.timewait).where(
+        Missed.recall == recall["id"]
+    )
+    (newest,) = transaction.rows(newest_first(of_recall).limit(1))
+    return _cases(transaction, [recall | newest], lambda _: caps)[0]
+
+
+def cases(transaction: Transaction, missed_ids: Sequence[int], caps: CapsOf) -> dict[int, Case]:
+    """By missed call: its reason and wait, its recall, and all that the gates of that one ask."""
+    query = (
+        Missed.select(
+            Missed.id,
+            Missed.phone,
+            Missed.reason,
+            Missed.timewait,
+            Recall.number,
+            peewee.fn.COALESCE(Recall.queue, Missed.queue).alias("queue"),
+            Recall.state,
+            Recall.attempts,
+            Recall.due_at,
+            Recall.expires_at,
+        )
+        .join(Recall, on=(Missed.recall == Recall.id))
+        .where(Missed.id << [missed for missed in missed_ids if 0 < missed <= LARGEST_ID])
+    )
+    rows = transaction.rows(query)
+    found = _cases(transaction, rows, caps)
+    return {row["id"]: case for row, case in zip(rows, found, strict=True)}
+
+
+def breakers(transaction: Transaction) -> list[Breaker]:
+    query = (
+        Breakers.select(Breakers.prefix, Breakers.tripped_at, Breakers.recalls)
+        .where(Breakers.tripped_at.is_null(False))
+        .order_by(Breakers.prefix)
+    )
+    return [Breaker(**row) for row in transaction.rows(query)]
+
+
+def trip(transaction: Transaction, case: Case, caps: CapRules, by: str) -> None:
+    """Stops all recalls to the prefix of this case's number."""
+    prefix = caps.prefix_of(case.number)
+    since = transaction.now - timedelta(seconds=caps.breaker_within)
+    recalls = sum(at > max(since, case.counted_from or since) for at in case.usage.prefix)
+    tripped = {"tripped_at": transaction.now, "recalls": recalls}
+    written = Breakers.insert(prefix=prefix, **tripped).on_conflict(
+        conflict_target=[Breakers.prefix], update=tripped
+    )
+    transaction.rows(written.returning(Breakers.id))
+    note(transaction, by, "breaker tripped", prefix=prefix, recalls=recalls)
+
+
+def reset(transaction: Transaction, prefixes: Sequence[str] | None, by: str) -> int:
+    """Lets recalls to these prefixes, or to all, go out again; how many were stopped. What was dialled before
+    does not count for the breaker any more."""
+    stopped = {breaker.prefix for breaker in breakers(transaction)}
+    chosen = sorted(stopped if prefixes is None else stopped & set(prefixes))
+    for prefix in chosen:
+        transaction.change(
+            Breakers.update(tripped_at=None, reset_at=transaction.now, reset_by=by).where(
+                Breakers.prefix == prefix
+            )
+        )
+        note(transaction, by, "breaker reset", prefix=prefix)
+    return len(chosen)
+
+
+@dataclass(slots=True)
+class _OnRecord:
+    """What was looked up for a number of cases, by number, prefix or queue."""
+
+    entries: dict[str, DoNotCall] = field(default_factory=dict)
+    breakers: dict[str, Row] = field(default_factory=dict)
+    numbers: dict[str, list[datetime]] = field(default_factory=dict)
+    prefixes: dict[str, list[datetime]] = field(default_factory=dict)
+    everything: list[datetime] = field(default_factory=list)
+    up: dict[str, int] = field(default_factory=dict)
+
+
+def _cases(transaction: Transaction, rows: Sequence[Row], caps: CapsOf) -> list[Case]:
+    """In the order of the rows: columns of `recall`; `phone`, `reason`, `timewait` of a missed call."""
+    rules = [caps(row["queue"]) for row in rows]
+    record = _looked_up(transaction, rows, rules)
+    return [_case(transaction.now, row, rule, record) for row, rule in zip(rows, rules, strict=True)]
+
+
+def _case(now: datetime, row: Row, caps: CapRules, record: _OnRecord) -> Case:
+    number = row["number"] or ""
+    prefix = caps.prefix_of(number)
+    breaker = record.breakers.get(prefix, {})
+    usage = Usage(
+        number=_cut(record.numbers.get(number, []), now - DAY, caps.per_number),
+        prefix=_cut(record.prefixes.get(prefix, []), now - _prefix_span(caps), _prefix_cap(caps)),
+        everything=_cut(record.everything, now - MINUTE, caps.per_minute),
+        queue=record.up.get(row["queue"], 0) if caps.at_once else 0,
+    )
+    return Case(
+        number=number or row["phone"],
+        reason=Reason(row["reason"]),
+        timewait=row["timewait"],
+        queue=row["queue"],
+        state=State(row["state"]),
+        attempts=row["attempts"],
+        due_at=row["due_at"],
+        expires_at=row["expires_at"],
+        entry=record.entries.get(number),
+        tripped=breaker.get("tripped_at"),
+        counted_from=breaker.get("reset_at"),
+        usage=usage,
+    )
+
+
+def _looked_up(transaction: Transaction, rows: Sequence[Row], rules: Sequence[CapRules]) -> _OnRecord:
+    numbers = sorted({row["number"] for row in rows if row["number"]})
+    prefixes = sorted(
+        {rule.prefix_of(row["number"]) for row, rule in zip(rows, rules, strict=True) if row["number"]}
+    )
+    record = _OnRecord()
+    if numbers:
+        now = transaction.now
+        of_prefix = Breakers.select().where(Breakers.prefix << prefixes)
+        record.entries = dnc.entries(transaction, numbers)
+        record.breakers = {row["prefix"]: row for row in transaction.rows(of_prefix)}
+        if most := max(rule.per_number for rule in rules):
+            record.numbers = _times(transaction, Attempt.number, numbers, now - DAY, most)
+        if most := max(map(_prefix_cap, rules)):
+            since = now - max(map(_prefix_span, rules))
+            record.prefixes = _times(transaction, Attempt.prefix, prefixes, since, most)
+    if most := max((rule.per_minute for rule in rules), default=0):
+        record.everything = _everything(transaction, most)
+    if queues := sorted({row["queue"] or "" for row, rule in zip(rows, rules, strict=True) if rule.at_once}):
+        record.up = _up(transaction, queues)
+    return record
+
+
+def _times(
+    transaction: Transaction, column: peewee.Field, keys: Sequence[str], since: datetime, most: int
+) -> dict[str, list[datetime]]:
+    """By number or prefix when attempts were made, newest first."""
+    query = (
+        Attempt.select(column.alias("key"), Attempt.made_at)
+        .where(Attempt.counts, column << list(keys), Attempt.made_at > since)
+        .order_by(Attempt.made_at.desc())
+    )
+    if len(keys) == 1:  # of several, each has about as many as its cap lets through
+        query = query.limit(most)
+    found: dict[str, list[datetime]] = {}
+    for row in transaction.rows(query):
+        found.setdefault(row["key"], []).append(row["made_at"])
+    return found
+
+
+def _everything(transaction: Transaction, most: int) -> list[datetime]:
+    query = Attempt.select(Attempt.made_at).where(Attempt.counts, Attempt.made_at > transaction.now - MINUTE)
+    return [row["made_at"] for row in transaction.rows(query.order_by(Attempt.made_at.desc()).limit(most))]
+
+
+def _up(transaction: Transaction, queues: Sequence[str]) -> dict[str, int]:
+    query = (
+        Recall.select(Recall.queue, peewee.fn.COUNT(peewee.SQL("*")).alias("up"))
+        .where(Recall.queue << list(queues), Recall.state << HELD)
+        .group_by(Recall.queue)
+    )
+    return {row["queue"]: row["up"] for row in transaction.rows(query)}
+
+
+def _cut(times: Sequence[datetime], since: datetime, most: int) -> tuple[datetime, ...]:
+    return tuple(at for at in times[:most] if at > since)
+
+
+def _prefix_cap(caps: CapRules) -> int:
+    return max(caps.per_prefix, caps.breaker)
+
+
+def _prefix_span(caps: CapRules) -> timedelta:
+    return max(
+        HOUR if caps.per_prefix else _NONE, timedelta(seconds=caps.breaker_within) if caps.breaker else _NONE
+    )
