@@ -1,18 +1,39 @@
 # Two commands do everything on a machine with python3 (3.11 or newer), its venv module and make:
 #   make demo    a busy minute: callers give up, agents get free, clients are called back
 #   make test    all tests, on SQLite and PostgreSQL
+# `make chaos` is the fault suite: within an hour, or with CHAOS=short within ten minutes.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?=
+CHAOS ?= full
+CHAOS_SEED ?= 1
+CHAOS_TABLE ?=
 
-.PHONY: demo test lint types imports check clean
+.PHONY: demo test test-day test-the-rest lint types imports check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/freeswitch-callback demo $(DEMO)
 
+# All of it, or what TESTS names. The long day runs beside the rest: a machine has two cores at least.
+A_DAY := tests/acceptance/test_a_day.py
+ifdef TESTS
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(TESTS)
+else
+test: $(VENV)/.installed-test
+	+$(MAKE) --no-print-directory -j2 test-day test-the-rest
+endif
+
+test-day: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q $(A_DAY)
+
+test-the-rest: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --ignore $(A_DAY)
+
+chaos: $(VENV)/.installed-test
+	$(BIN)/python -W ignore -m tests.chaos --seed $(CHAOS_SEED) $(if $(filter short,$(CHAOS)),--short) \
+		$(if $(CHAOS_TABLE),--table $(CHAOS_TABLE))
 
 check: lint types imports
 

@@ -32,6 +32,7 @@ from freeswitch_callback.config_values import (
     as_direct,
     as_duration,
     as_expression,
+    as_folders,
     as_hours,
     as_length_of_time,
     as_list_of,
@@ -92,6 +93,8 @@ class Capture:
     min_wait: float = _key(as_duration, 3.0)
     variables: tuple[str, ...] = _key(as_list_of(as_text), ())
     hook_queue: str | None = _key(as_text, None)
+    spool: str | None = _key(as_text, None)
+    cdr_folder: Mapping[str, tuple[str, ...]] = _key(as_folders, factory=dict)
 
     def rules(self) -> CaptureRules:
         return CaptureRules(self.queues, self.direct, self.called_number, self.variables, self.hook_queue)
@@ -213,12 +216,14 @@ def parse(text: str, environ: Mapping[str, str] = os.environ) -> Configuration:
     queues = {
         queue: _section(Recall, table, f'recall.queues."{queue}"', base) for queue, table in overrides.items()
     }
+    nodes = _nodes(data.get("freeswitch", []), environ)
+    capture = _section(Capture, _table(data, "capture"), "capture")
     return Configuration(
         database=_with_password(
             _section(Database, _table(data, "database"), "database"), "database", environ
         ),
-        freeswitch=_nodes(data.get("freeswitch", []), environ),
-        capture=_section(Capture, _table(data, "capture"), "capture"),
+        freeswitch=nodes,
+        capture=replace(capture, cdr_folder=_by_node(capture.cdr_folder, nodes)),
         numbers=_section(Numbers, _table(data, "numbers"), "numbers"),
         caps=_section(Caps, _table(data, "caps"), "caps"),
         recall=base,
@@ -258,6 +263,20 @@ def _nodes(tables: Any, environ: Mapping[str, str]) -> tuple[FreeSwitch, ...]:
             )
         nodes.append(node)
     return tuple(nodes)
+
+
+def _by_node(
+    folders: Mapping[str, tuple[str, ...]], nodes: tuple[FreeSwitch, ...]
+) -> dict[str, tuple[str, ...]]:
+    """With the only node's name where none is given."""
+    names = [node.name for node in nodes]
+    for name in folders:
+        if name not in names and (name or len(names) > 1):
+            example = ", ".join(f'{known} = "/…"' for known in names)
+            raise ConfigurationError(
+                f"capture.cdr_folder must say which [[freeswitch]] writes where: {{ {example} }}"
+            )
+    return {name or names[0]: paths for name, paths in folders.items()}
 
 
 def _loopback(host: str) -> bool:

@@ -238,6 +238,19 @@ def as_prefix(value: Any) -> str:
     return str(value)
 
 
+def as_folders(value: Any) -> dict[str, tuple[str, ...]]:
+    """A folder, or several; or by the name of the node that writes there. Without one it is ""."""
+    by_node = value if isinstance(value, dict) else {"": value}
+    return {node: _folders(folders) for node, folders in by_node.items()}
+
+
+def _folders(value: Any) -> tuple[str, ...]:
+    folders = tuple(value) if isinstance(value, list) else (value,)
+    if not all(isinstance(path, str) and path.startswith("/") and "\0" not in path for path in folders):
+        raise Wrong(f'must be a folder like "/var/log/freeswitch/json_cdr", or a list of them, not {value!r}')
+    return folders
+
+
 def as_expression(value: Any) -> re.Pattern[str]:
     try:
         return re.compile(as_text(value))

@@ -11,6 +11,8 @@
     │   └── CommandFailed             FreeSWITCH answered -ERR
     ├── DatabaseError              5
     │   ├── DatabaseUnreachable       away, or it did not answer in time
+    │   │   ├── DatabaseReadOnly      … it can be read, but not written
+    │   │   └── DiskFull              … there is no room where it keeps its data
     │   ├── NotOurDatabase            a file or a database of somebody else
     │   ├── SchemaTooNew              written by a newer release than this one
     │   └── SchemaTooOld              `freeswitch-callback migrate` was not run
@@ -65,6 +67,14 @@ class DatabaseError(CallbackError):
 
 
 class DatabaseUnreachable(DatabaseError):
+    pass
+
+
+class DatabaseReadOnly(DatabaseUnreachable):
+    pass
+
+
+class DiskFull(DatabaseUnreachable):
     pass
 
 

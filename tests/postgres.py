@@ -54,7 +54,19 @@ class Postgres:
 
     def restart(self) -> None:
         """Every connection is cut; back when the server accepts new ones."""
-        pg_ctl(["-w", "-m", "fast", "restart"], pgdata=self.server.pgdata, user=self.server.system_user)
+        self._control("-m", "fast", "restart")
+
+    def stop_at_once(self) -> None:
+        """As if it had been killed: nothing is brought to an end, and the next start has to recover."""
+        self._control("-m", "immediate", "stop")
+
+    def start(self) -> None:
+        """Start again after `stop_at_once`; back when it accepts connections."""
+        where = f"-k {self.folder}"
+        self._control("-o", '-h ""', "-o", where, "-l", str(self.server.log), "start")
+
+    def _control(self, *words: str) -> None:
+        pg_ctl(["-w", *words], pgdata=self.server.pgdata, user=self.server.system_user)
 
 
 @functools.cache

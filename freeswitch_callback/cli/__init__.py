@@ -10,6 +10,7 @@ from freeswitch_callback.cli.changes import add, close, postpone, purge, replay
 from freeswitch_callback.cli.context import Context
 from freeswitch_callback.cli.demo import demo, simulate
 from freeswitch_callback.cli.donotcall import dnc
+from freeswitch_callback.cli.import_cdr import import_cdr
 from freeswitch_callback.cli.output import printable
 from freeswitch_callback.cli.records import export, list_, show
 from freeswitch_callback.cli.report import report
@@ -51,7 +52,7 @@ def cli(context: click.Context, config: str) -> None:
 for command in (
     *(run, demo, check, migrate, agents, simulate),
     *(list_, show, why, report, export),
-    *(add, replay, postpone, close, purge, dnc, breaker),
+    *(add, import_cdr, replay, postpone, close, purge, dnc, breaker),
 ):
     cli.add_command(command)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property, partial
+from pathlib import Path
+
+import structlog
 
 from freeswitch_callback.config import Configuration, FreeSwitch, load
 from freeswitch_callback.core.dispatch import Fairness
@@ -18,6 +22,11 @@ from freeswitch_callback.engine.recaller import RecallRules
 from freeswitch_callback.errors import ConfigurationError
 from freeswitch_callback.esl.client import Connection
 from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.ledger.spool import Spool, SpoolInUse
+
+log = structlog.get_logger(__name__)
+
+STATE = "/var/lib/freeswitch-callback"
 
 
 class Context:
@@ -107,7 +116,35 @@ def engine_rules(configuration: Configuration) -> EngineRules:
         gates=lambda queue: gate_rules(configuration, queue),
         recall=lambda queue: recall_rules(configuration, queue),
         poll=configuration.poll,
+        cdr_folders=configuration.capture.cdr_folder,
     )
+
+
+def spool_folder(configuration: Configuration, database: Path | None) -> Path:
+    """The one that the configuration names, or else beside the file that the `database` is, or else where
+    systemd, or the habit, keeps state."""
+    if configuration.capture.spool is not None:
+        return Path(configuration.capture.spool)
+    if database is not None:
+        return database.with_name(database.name + "-spool")  # as SQLite's own -wal: never another's
+    return Path(os.environ.get("STATE_DIRECTORY", STATE).partition(":")[0]) / "spool"
+
+
+def open_spools(configuration: Configuration, database: Path | None) -> dict[str, Spool]:
+    """Where each node's calls wait while the database is away, by node.
+    A node whose spool another process has gets none. Raises `SpoolError`, with all of them closed."""
+    folder = spool_folder(configuration, database)
+    with ExitStack() as closing:
+        spools = {}
+        for node in configuration.freeswitch:
+            try:
+                spools[node.name] = spool = Spool(folder / f"{node.name}.spool")
+            except SpoolInUse as error:
+                log.warning("spool_in_use", node=node.name, error=str(error), hint="waits for the database")
+            else:
+                closing.callback(spool.close)
+        closing.pop_all()
+    return spools
 
 
 def addresses(configuration: Configuration) -> list[NodeAddress]:

@@ -15,15 +15,20 @@ from gevent.event import Event as Flag
 
 from freeswitch_callback import operations
 from freeswitch_callback.cli import output
-from freeswitch_callback.cli.context import Context, addresses, engine_rules
+from freeswitch_callback.cli.context import Context, addresses, engine_rules, open_spools, spool_folder
 from freeswitch_callback.cli.options import now, output_format
-from freeswitch_callback.config import load
+from freeswitch_callback.config import Configuration, load
 from freeswitch_callback.engine.daemon import Engine
+from freeswitch_callback.engine.systemd import Systemd
+from freeswitch_callback.engine.watchdog import Watchdog
 from freeswitch_callback.errors import CallbackError, ConfigurationError, DatabaseUnreachable
 from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.operations import Level
 
 log = structlog.get_logger(__name__)
+
+_RELOAD_TAKES = 1.0
+"""Seconds after which systemd is told that a reload is done."""
 
 
 def log_to_stderr(level: str, *, colours: bool | None = None) -> None:
@@ -59,40 +64,65 @@ def run(context: Context, log_level: str) -> None:
     rules = engine_rules(context.configuration)
     database = context.configuration.database
     ledger = Ledger(database.url, password=database.password)
-    engine = Engine(ledger, addresses(context.configuration), rules)
+    spools = open_spools(context.configuration, ledger.path)
+    engine = Engine(ledger, addresses(context.configuration), rules, spools=spools)
+    systemd = Systemd()
+    folders = [spool.path.parent for spool in spools.values()]
+    folders += [ledger.path.parent] if ledger.path is not None else []
+    watching = gevent.spawn(Watchdog(engine, systemd, folders).run)
     asked_to_reload = Flag()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: engine.stop())
     signal.signal(signal.SIGHUP, lambda *_: asked_to_reload.set())
-    reloading = gevent.spawn(_reload, context, engine, asked_to_reload)
+    reloading = gevent.spawn(_reload, context, engine, asked_to_reload, systemd)
     try:
         engine.run()
     except DatabaseUnreachable:
         click.echo("stopped while waiting for the database", err=True)
     finally:
         reloading.kill()
+        watching.kill()
         with gevent.Timeout(1.0, False):  # a write that waits for a lock must not hold up the end
             ledger.close()
+        for spool in spools.values():
+            spool.close()
 
 
-def _reload(context: Context, engine: Engine, asked: Flag) -> None:
+def _reload(context: Context, engine: Engine, asked: Flag, systemd: Systemd) -> None:
     """Read the configuration again whenever asked to."""
     running = context.configuration
     while asked.wait():
         asked.clear()
+        systemd.reloading()
+        # The recalls that wait are looked at anew once the database is there; nobody waits for that.
+        done = gevent.spawn_later(_RELOAD_TAKES, systemd.reloaded)
         try:
-            fresh = load(context.path)
-            rules = engine_rules(fresh)
-        except ConfigurationError as error:
-            log.error("configuration_refused", error=str(error), hint="the old one stays")
-            continue
-        if (fresh.database, fresh.freeswitch) != (running.database, running.freeswitch):
-            log.warning("restart_needed", hint="[database] and [[freeswitch]] are as they were at the start")
-        try:
-            engine.reload(rules)
+            _read_again(context, engine, running)
         except DatabaseUnreachable:
             return  # stopping
-        log.info("configuration_reloaded", path=context.path)
+        finally:
+            done.kill()
+        systemd.reloaded()
+
+
+def _read_again(context: Context, engine: Engine, running: Configuration) -> None:
+    try:
+        fresh = load(context.path)
+        rules = engine_rules(fresh)
+    except ConfigurationError as error:
+        log.error("configuration_refused", error=str(error), hint="the old one stays")
+        return
+    if _read_once(fresh) != _read_once(running):
+        log.warning(
+            "restart_needed",
+            hint="[database], [[freeswitch]] and capture.spool are as they were at the start",
+        )
+    engine.reload(rules)
+    log.info("configuration_reloaded", path=context.path)
+
+
+def _read_once(configuration: Configuration) -> tuple[object, ...]:
+    return configuration.database, configuration.freeswitch, configuration.capture.spool
 
 
 @click.command()
@@ -116,8 +146,9 @@ def migrate(context: Context) -> None:
 def check(context: Context, form: str) -> int:
     """Tell line by line what is right and what is not: configuration, database, each FreeSWITCH.
 
-    Also what waits for a person: breakers that have stopped all recalls to a prefix, recalls whose outcome is
-    unknown, countries that the calling hours leave next to no time. The exit status is that of the first
+    Also disks that run full, clocks that differ, calls that wait in a spool for the database; and what waits
+    for a person: breakers that have stopped all recalls to a prefix, recalls whose outcome is unknown,
+    countries that the calling hours leave next to no time. The exit status is that of the first
     thing that is not right; warnings leave it 0.
 
     \b
@@ -152,8 +183,13 @@ def _findings(context: Context) -> Any:
             if all(finding.level is Level.OK for finding in told):
                 yield from operations.check_breakers(ledger)
                 yield from operations.check_unknown(ledger)
+            spools = spool_folder(configuration, ledger.path)
+            folders = [spools] if ledger.path is None else [ledger.path.parent, spools]
     except CallbackError as error:
         yield operations.Finding(Level.BAD, "database", str(error), error.exit_status)
+    else:
+        yield from operations.check_disks(folders)
+        yield from operations.check_spools([node.name for node in configuration.freeswitch], spools)
     yield from operations.check_calling_hours(
         configuration.numbers.allow,
         [("recall", context.gates(None)), *((queue, context.gates(queue)) for queue in configuration.queues)],

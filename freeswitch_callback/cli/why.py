@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import click
@@ -13,14 +14,20 @@ from freeswitch_callback import operations
 from freeswitch_callback.cli import output
 from freeswitch_callback.cli.context import Context, recall_rules
 from freeswitch_callback.cli.options import now, output_format
-from freeswitch_callback.core.dispatch import QueueRules
-from freeswitch_callback.core.gates import Verdict
+from freeswitch_callback.core.gates import Gate, Verdict
 from freeswitch_callback.core.lifecycle import State
 from freeswitch_callback.engine.gatekeeper import look
+from freeswitch_callback.engine.recaller import note_rests
 from freeswitch_callback.engine.switchboard import Switchboard
 from freeswitch_callback.errors import FreeSwitchError
 from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.operations import Asked
+
+_LIVE = (Gate.SERVED, Gate.FAIRNESS, Gate.AGENT)
+_OPEN_BY_THEMSELVES = (Gate.CAPS, Gate.AGENT)
+"""Gates that know when they open, and whose text does not tell it."""
+
+_MARKS = {True: click.style("open", "green"), False: click.style("shut", "red"), None: "?   "}
 
 _COLUMNS = ("gate", "open", "text", "opens_at", "for_good")
 
@@ -42,40 +49,45 @@ def why(context: Context, id_: int, form: str) -> None:
     at = now()
     with context.ledger() as ledger:
         asked = operations.ask(ledger, id_, context.gates, at)
-        verdicts = [*asked.verdicts, *_live(context, ledger, asked, at)]
+        live, not_asked = _live(context, ledger, asked, at)
+    verdicts = [*asked.verdicts, *live]
     gates = [{name: getattr(verdict, name) for name in _COLUMNS} for verdict in verdicts]
+    if not_asked:
+        unknown = {"open": None, "text": f"not asked: {not_asked}", "opens_at": None, "for_good": False}
+        gates += [{"gate": gate} | unknown for gate in _LIVE]
     if form == "json":
         output.show([_recall(asked) | {"gates": gates}], form, ())
     elif form == "csv":
         output.show(gates, form, _COLUMNS)
     else:
         most = context.configuration.recall_for(asked.case.queue or "").attempts
-        for line in _told(asked, most, verdicts):
+        for line in _told(asked, most, gates):
             click.echo(line)
 
 
-def _live(context: Context, ledger: Ledger, asked: Asked, at: datetime) -> list[Verdict]:
-    """What only a running FreeSWITCH knows: the gates `served`, `fairness` and `agent`."""
+def _live(context: Context, ledger: Ledger, asked: Asked, at: datetime) -> tuple[list[Verdict], str]:
+    """What only a running FreeSWITCH knows: the gates `served`, `fairness` and `agent`; or why they were not
+    asked."""
     recall = ledger.recall(asked.recall["id"])
-    boards = {}
-    for node in context.configuration.freeswitch:
+    if recall is None or recall.number is None:
+        return [], "there is no number to call"
+    configuration = context.configuration
+    rules = partial(recall_rules, configuration)
+    boards, away = {}, []
+    for node in configuration.freeswitch:
         board = Switchboard()
         try:
             with closing(context.connect(node)) as connection:
                 board.sync(connection)
         except FreeSwitchError as error:
-            said = output.printable(f"{node.name}: {error}; its agents and calls are left out")
-            click.echo(said, err=True)
+            click.echo(output.printable(f"{node.name}: {error}"), err=True)
+            away.append(node.name)
         else:
+            note_rests(board, ledger, node.name, rules, at)
             boards[node.name] = board
-    if recall is None or recall.number is None or not boards:
-        return []
-    configuration = context.configuration
-
-    def queue_rules(queue: str) -> QueueRules:
-        return recall_rules(configuration, queue).queue
-
-    return look(recall, boards, context.gates(recall.queue), queue_rules, at)
+    if not boards:
+        return [], f"{', '.join(away)} is out of reach"
+    return look(recall, boards, context.gates(recall.queue), lambda queue: rules(queue).queue, at), ""
 
 
 def _recall(asked: Asked) -> dict[str, Any]:
@@ -86,17 +98,17 @@ def _recall(asked: Asked) -> dict[str, Any]:
     return ids | recall | {"replayed": asked.anew}
 
 
-def _told(asked: Asked, most: int, verdicts: list[Verdict]) -> Iterator[str]:
+def _told(asked: Asked, most: int, gates: list[dict[str, Any]]) -> Iterator[str]:
     yield output.printable(_state(asked, most))
     if asked.anew:
         yield "If it was replayed now, the gates would say:"
-    width = max(len(verdict.gate) for verdict in verdicts)
-    for verdict in verdicts:
-        mark = click.style("open", "green") if verdict.open else click.style("shut", "red")
-        opens = "opens at " + output.printable(verdict.opens_at) if verdict.opens_at is not None else ""
-        text = ("  " + output.printable("; ".join(filter(None, (verdict.text, opens))))).rstrip()
-        yield f"{verdict.gate:{width}}  {mark}{text}"
-    if all(verdict.open for verdict in verdicts):
+    width = max(len(gate["gate"]) for gate in gates)
+    for gate in gates:
+        text = gate["text"]
+        if gate["opens_at"] is not None and gate["gate"] in _OPEN_BY_THEMSELVES:
+            text += f"; opens at {output.printable(gate['opens_at'])}"
+        yield f"{gate['gate']:{width}}  {_MARKS[gate['open']]}  {output.printable(text)}".rstrip()
+    if all(gate["open"] for gate in gates):
         yield "No gate is shut."
 
 

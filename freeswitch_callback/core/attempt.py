@@ -92,8 +92,12 @@ def advance(progress: Progress, event: Event) -> Progress:
     return progress
 
 
+# A leg that is refused at once is told of by its HANGUP first and by its CREATE after it.
+_TELLS_OF_A_LEG = frozenset({"CHANNEL_CREATE", "CHANNEL_ANSWER", "CHANNEL_HANGUP"})
+
+
 def _is_second(progress: Progress, event: Event) -> bool:
-    if event.name not in ("CHANNEL_CREATE", "CHANNEL_ANSWER") or event.get("Call-Direction") != "outbound":
+    if event.name not in _TELLS_OF_A_LEG or event.get("Call-Direction") != "outbound":
         return False
     return progress.call_uuid in (
         event.get("Other-Leg-Unique-ID"),
@@ -159,7 +163,8 @@ def _second_leg(progress: Progress, event: Event) -> Progress:
             answered = progress.second_answered or event.timestamp
             return replace(progress, second_answered=answered, operator=operator)
         case "CHANNEL_HANGUP" if progress.connected is None:
-            return replace(progress, second_cause=event.get("Hangup-Cause") or "")
+            rang = progress.client_rang or progress.mode is Mode.AGENT_FIRST
+            return replace(progress, second_cause=event.get("Hangup-Cause") or "", client_rang=rang)
         case "CHANNEL_HANGUP" if progress.mode is Mode.CLIENT_FIRST:
             # The agent is gone; a client who lives on was transferred, and is not our call any more.
             return replace(progress, ended=event.timestamp, cause=event.get("Hangup-Cause") or "")

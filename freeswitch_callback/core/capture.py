@@ -23,8 +23,9 @@ way (`cdr`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 
+from freeswitch_callback.core.catchup import Heard
 from freeswitch_callback.core.facts import Event, Missed, Reached, Served
 from freeswitch_callback.core.legs import (
     CUT_OFF,
@@ -82,6 +83,15 @@ class Capture:
         """How many are noted: those that are up, and those that ended a short while ago."""
         return len(self._legs)
 
+    def heard(self) -> Iterator[Heard]:
+        """The newest of each leg that is noted."""
+        return (Heard(leg.phone, leg.touched, leg.talked_at) for leg in self._legs.values() if leg.phone)
+
+    def interrupted(self) -> None:
+        """Events were lost: of an answer or a bridge, a leg's own last event may be the only one to tell."""
+        for leg in self._legs.values():
+            leg.from_the_start = False
+
     def keep(self, live: Container[str], before: float) -> None:
         """Forget the legs of which nothing was heard since `before`, unless FreeSWITCH says that they are up.
 
@@ -135,8 +145,12 @@ class Capture:
             else:
                 leg.phone = leg.destination
                 leg.of_agent = event.get("variable_cc_side") == "agent"
+                user = event.get("variable_dialed_user")  # of `user/1001@house`
                 if leg.of_agent:
                     leg.who = event.get("variable_cc_agent") or ""
+                elif user:
+                    leg.domain = event.get("variable_dialed_domain") or ""
+                    leg.who = f"{user}@{leg.domain}"
             # Set by the originate, so it is there from the leg's first event on.
             leg.own = event.get(_OWN) is not None
         return leg

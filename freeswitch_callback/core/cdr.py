@@ -27,10 +27,9 @@ from freeswitch_callback.errors import ProtocolError
 def from_cdr(cdr: Mapping[str, Any], node: str, rules: CaptureRules) -> Missed | Served | None:
     """The fact in one record, None if it is no call of ours; `ProtocolError` if it is no CDR."""
     try:
-        leg = _read(cdr, rules)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        return verdict(node, _read(cdr, rules), rules)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         raise ProtocolError(f"not a record of mod_json_cdr: {type(error).__name__}: {error}") from error
-    return verdict(node, leg, rules)
 
 
 def _read(cdr: Mapping[str, Any], rules: CaptureRules) -> Leg:

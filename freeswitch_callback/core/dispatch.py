@@ -18,7 +18,9 @@ from freeswitch_callback.core.facts import Due, Mode
 from freeswitch_callback.core.gates import Gate, Verdict
 
 ON_DUTY = frozenset({"Available", "Available (On Demand)"})
-_SERVING = frozenset({"Ready", "No Answer"})
+_SERVING = frozenset({"Ready", "No Answer", "Offering", "Active Inbound", "Standby"})
+"""Tier states of an agent whom the queue calls now or after the call that they are on, whose end tells
+nothing of the tier; whether they are free is said by the agent's own state."""
 
 
 class Fairness(StrEnum):

@@ -23,7 +23,6 @@ from freeswitch_callback.core.numbers import Number, NumberRules
 UNSETTLED_HOLD = 60.0
 """Seconds that a call whose last event is not in yet is left alone; that event makes it due at once."""
 
-_LOOK_AGAIN, _LOOK_AGAIN_SOON = timedelta(minutes=5), timedelta(seconds=15)
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 
@@ -45,6 +44,11 @@ class Gate(StrEnum):
     SERVED = "served"
     FAIRNESS = "fairness"
     AGENT = "agent"
+
+
+# When a shut gate that cannot say when it opens is looked at again.
+_LOOK_AGAIN = {Gate.SERVED: timedelta(seconds=15), Gate.CAPS: timedelta(seconds=1)}
+_AT_THE_LATEST = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +216,7 @@ def look_at(shut: Verdict, now: datetime) -> datetime:
     person opens it, who has everything looked at anew."""
     if shut.opens_at is not None:
         return shut.opens_at
-    ends_with_a_call = shut.gate in (Gate.SERVED, Gate.CAPS)
-    return now + (_LOOK_AGAIN_SOON if ends_with_a_call else _LOOK_AGAIN)
+    return now + _LOOK_AGAIN.get(shut.gate, _AT_THE_LATEST)
 
 
 def first_shut(told: Iterable[Verdict]) -> Verdict | None:
@@ -264,7 +267,7 @@ def breaker(case: Case, rules: CapRules, now: datetime) -> Verdict:
     if case.tripped is not None:
         why = f"all recalls to {prefix}… are stopped since {_utc(case.tripped)}"
     else:
-        why = f"{rules.breaker} recalls to {prefix}… within {rules.breaker_within:g} s"
+        why = f"{_recalls(rules.breaker)} to {prefix}… within {rules.breaker_within:g} s"
     return Verdict(Gate.BREAKER, False, f"{why}; opens by `breaker reset`")
 
 
@@ -280,7 +283,7 @@ def caps(case: Case, rules: CapRules, now: datetime) -> Verdict:
     """How much may be dialled: of several that are reached, the one that opens last is told."""
     usage = case.usage
     shut = [
-        Verdict(Gate.CAPS, False, f"{cap} recalls to {what} within {window}", full_until)
+        Verdict(Gate.CAPS, False, f"{_recalls(cap)} to {what} within {window}", full_until)
         for times, cap, span, what, window in (
             (usage.number, rules.per_number, DAY, "this number", "24 h"),
             (usage.prefix, rules.per_prefix, HOUR, f"{rules.prefix_of(case.number)}…", "an hour"),
@@ -291,8 +294,12 @@ def caps(case: Case, rules: CapRules, now: datetime) -> Verdict:
     if shut:
         return max(shut, key=lambda verdict: verdict.opens_at or now)
     if rules.at_once and usage.queue >= rules.at_once:
-        return Verdict(Gate.CAPS, False, f"{usage.queue} recalls of {case.queue} are up")
+        return Verdict(Gate.CAPS, False, f"{_recalls(usage.queue)} of {case.queue} up now")
     return Verdict(Gate.CAPS, True)
+
+
+def _recalls(number: int) -> str:
+    return f"{number} recall" if number == 1 else f"{number} recalls"
 
 
 def _full_until(times: tuple[datetime, ...], cap: int, span: timedelta) -> datetime | None:

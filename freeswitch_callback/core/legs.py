@@ -120,8 +120,8 @@ class Leg:
 
 
 def whole(text: str | None) -> int:
-    """A whole number as FreeSWITCH writes it; 0 where there is none."""
-    return int(text) if text is not None and text.isascii() and text.isdigit() else 0
+    """A whole number as FreeSWITCH writes it, of at most 16 digits; 0 where there is none."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 16 else 0
 
 
 def read_last_stay(leg: Leg, variable: Callable[[str], str | None]) -> None:
@@ -176,7 +176,8 @@ def verdict(node: str, leg: Leg, rules: CaptureRules) -> Missed | Served | None:
         return _missed(node, leg, waits, None, direct_queue) if over else None
     if talked and (leg.stays or direct_queue is not None or leg.hook):
         queue = leg.stays[-1].queue if leg.stays else leg.hook_queue or direct_queue
-        return Served(node, leg.uuid, leg.phone, queue, leg.agent or leg.offered_to, _utc(talked))
+        operator = leg.agent or leg.offered_to or ("" if leg.stays else leg.destination)
+        return Served(node, leg.uuid, leg.phone, queue, operator or None, _utc(talked))
     return None
 
 

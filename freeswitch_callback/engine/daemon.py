@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import random
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import gevent
 import structlog
@@ -14,24 +14,33 @@ from gevent.event import Event as Flag
 
 from freeswitch_callback.core import capture
 from freeswitch_callback.core.capture import CaptureRules
+from freeswitch_callback.core.catchup import Heard
 from freeswitch_callback.core.facts import Event
 from freeswitch_callback.core.gates import GateRules
 from freeswitch_callback.core.numbers import NumberRules
+from freeswitch_callback.engine.alarms import Alarms, Name
+from freeswitch_callback.engine.catchup import CatchUp
+from freeswitch_callback.engine.cdr_folder import CdrFolder
 from freeswitch_callback.engine.clock import SYSTEM, Clock
 from freeswitch_callback.engine.gatekeeper import Gatekeeper
+from freeswitch_callback.engine.loops import Loops
 from freeswitch_callback.engine.patience import patiently
-from freeswitch_callback.engine.recaller import LEASE, Recaller, RecallRules
+from freeswitch_callback.engine.recaller import LEASE, Recaller, RecallRules, note_rests
 from freeswitch_callback.engine.reconciler import Reconciler
 from freeswitch_callback.engine.recorder import Recorder
-from freeswitch_callback.errors import DatabaseUnreachable, FreeSwitchError, UnsafeValue
+from freeswitch_callback.errors import DatabaseUnreachable, FreeSwitchError, SchemaTooNew, UnsafeValue
 from freeswitch_callback.esl.node import Node
 from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.ledger.spool import Spool
 
 log = structlog.get_logger(__name__)
 
 EVENTS = (*capture.EVENTS, "BACKGROUND_JOB", "HEARTBEAT")
 _RECONCILE_EVERY = 60.0
 """Seconds; sooner, `second_look`, while something is in doubt or another engine's lease may end."""
+_TURN_TAKES, _LOOK_TAKES = 60.0, 300.0
+"""Seconds after which a turn of a loop hangs: one that asks the database, and one that also asks FreeSWITCH,
+which is much where many recalls are up, and answers slowly when it is busy."""
 _FORGET_AFTER = 3600.0
 """Seconds without a word after which a leg that FreeSWITCH does not know any more is forgotten."""
 
@@ -48,7 +57,9 @@ class NodeAddress:
 class EngineRules:
     """All that a configuration says to an engine. Times in seconds.
 
-    `second_look`: see `Reconciler`. `finishing`: what a stopping engine gives to attempts that are neither
+    `cdr_folders`: by a node's name, where its CDRs are.
+    `second_look`: see `Reconciler`. `settle`: how long after its poll another engine has written how far
+    it heard a node. `finishing`: what a stopping engine gives to attempts that are neither
     sent nor given back; with what closing takes on top, it ends within 10 s.
     """
 
@@ -57,7 +68,10 @@ class EngineRules:
     recall: Callable[[str], RecallRules]
     poll: float = 5.0
     second_look: float = 10.0
+    settle: float = 1.0
     finishing: float = 6.0
+    lease: float = LEASE
+    cdr_folders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Engine:
@@ -65,6 +79,9 @@ class Engine:
 
     `run()` returns after `stop()`: no new recalls, those that talk go on at FreeSWITCH, agents without a call
     are released. The next engine follows what is still up.
+
+    `spools`, by node: where what happens is recorded while the database is away. They stay the caller's, to
+    be closed after `run`. Without one a node waits for the database.
     """
 
     def __init__(
@@ -73,6 +90,7 @@ class Engine:
         nodes: Sequence[NodeAddress],
         rules: EngineRules,
         *,
+        spools: Mapping[str, Spool] | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{random.randrange(16**4):04x}"
@@ -84,20 +102,23 @@ class Engine:
         self._wake = Flag()
         self._recalls_changed = False
         self._next_look = 0.0  # nothing of what we know is due before (monotonic)
+        self.alarms = Alarms(clock)
+        self.loops = Loops(clock)
         self.gatekeeper = Gatekeeper(lambda queue: self.rules.gates(queue), self._on_the_line)
-        self.sites = [_Site(address, self) for address in nodes]
+        self.sites = [_Site(address, self, (spools or {}).get(address.name)) for address in nodes]
 
     def run(self) -> None:
-        patiently(self._ledger.migrate, what="open the database", stopping=self._stopping, clock=self.clock)
-        log.info("engine_started", engine=self.name, nodes=[site.node.name for site in self.sites])
-        for site in self.sites:
-            site.node.start()
-        work = [
-            gevent.spawn(task)
-            for task in (self._recall, self._keep_leases, self._reconsider, *(s.watch for s in self.sites))
-        ]
-        self.ready.set()
+        work: list[gevent.Greenlet] = []
         try:
+            self._open()
+            log.info("engine_started", engine=self.name, nodes=[site.node.name for site in self.sites])
+            for site in self.sites:
+                site.node.start()
+            tasks = [self._recall, self._keep_leases, self._reconsider]
+            for site in self.sites:
+                tasks += [site.watch, site.cdrs.run, site.recorder.drain]
+            work = [gevent.spawn(task) for task in tasks]
+            self.ready.set()
             while not self._stopping.is_set():
                 gevent.wait([self._stopping, *work], count=1)
                 for task in [task for task in work if task.ready()]:
@@ -107,6 +128,21 @@ class Engine:
             self.stop()
             gevent.killall(work, block=False)
             self._finish()
+
+    def _open(self) -> None:
+        """The database, as soon as it is there. Where there is a spool, recording does not wait for it."""
+        try:
+            self._ledger.migrate()
+        except SchemaTooNew as error:
+            self.alarms.raise_(Name.SCHEMA_TOO_NEW, self._ledger.name, str(error))
+            raise
+        except DatabaseUnreachable:
+            for site in self.sites:
+                if site.recorder.spools:
+                    site.node.start()
+            patiently(
+                self._ledger.migrate, what="open the database", stopping=self._stopping, clock=self.clock
+            )
 
     def reload(self, rules: EngineRules) -> None:
         """Go by other rules from now on: what is recorded and decided next, and the recalls that wait. Those
@@ -141,7 +177,9 @@ class Engine:
     def _recall(self) -> None:
         """Wake on events; as the safety net, on the poll; and when an agent or a recall comes due."""
         expired = 0.0
+        loop = self.loops.add("recalls")
         while not self._stopping.is_set():
+            loop.turns(self._rules.poll + _TURN_TAKES)
             self._wake.clear()
             try:
                 wait = self._round()
@@ -150,12 +188,14 @@ class Engine:
                     expired = now
                     self._ledger.expire()
             except DatabaseUnreachable as error:
-                log.error("recalls_paused", error=str(error))
+                log.debug("recalls_paused", error=str(error))
                 wait = self._rules.poll
             self.clock.wait(self._wake, wait)
 
     def _round(self) -> float:
         """One look at all nodes, if anything can be due; seconds until the next is due by itself."""
+        if self.behind():
+            return self._rules.poll  # somebody may have been served meanwhile; who drains it, wakes us
         now = self.clock.monotonic()
         if now < self._next_look and not self._recalls_changed:
             return self._next_look - now  # whoever has become free: there is nothing to start
@@ -168,8 +208,20 @@ class Engine:
             self._next_look = now + min(waits[0], waits[-1])
         return max(min(waits), 0.01)
 
+    def behind(self) -> bool:
+        """Whether anything that happened is in a spool, and not in the database yet."""
+        return any(site.recorder.behind for site in self.sites)
+
     def _on_the_line(self, number: str, rules: NumberRules) -> bool:
         return any(site.recaller.switchboard.on_the_line(number, rules) for site in self.sites)
+
+    def numbers_on_the_line(self) -> Iterator[str]:
+        """The other end of every channel that is up, on all nodes; as text."""
+        return (number for site in self.sites for number in site.recaller.switchboard.numbers)
+
+    def heard(self) -> Iterator[Heard]:
+        """What events of all nodes told of calls lately."""
+        return (heard for site in self.sites for heard in site.recorder.heard())
 
     def _reconsider(self) -> None:
         """The gates may say something else than when the recalls that wait were last looked at."""
@@ -179,11 +231,18 @@ class Engine:
         self.wake()
 
     def _keep_leases(self) -> None:
-        while not self.clock.wait(self._stopping, LEASE / 3):
+        loop = self.loops.add("leases")
+        loop.turns(_TURN_TAKES)
+        while not self.clock.wait(self._stopping, self._rules.lease / 3):
+            since, lease = self.clock.monotonic(), self._rules.lease
             try:
-                self._ledger.renew(self.name, LEASE)
+                if any(site.recaller.ours for site in self.sites):
+                    self._ledger.renew(self.name, lease)
+                    for site in self.sites:
+                        site.recaller.renewed(since, lease)
             except DatabaseUnreachable as error:
-                log.error("leases_not_renewed", error=str(error))
+                log.warning("leases_not_renewed", error=str(error))
+            loop.turns(_TURN_TAKES)
 
     def _finish(self) -> None:
         """Within 10 s: what was not sent is given back; what is up is left to the next engine, at once."""
@@ -192,18 +251,25 @@ class Engine:
             self._wake.clear()
             self.clock.wait(self._wake, 0.1)
         gevent.joinall([gevent.spawn(site.node.stop, 1.0) for site in self.sites], timeout=1.5)
+        if not self.ready.is_set():  # there is no lease, and perhaps no table
+            return
+        draining = [gevent.spawn(site.recorder.finish) for site in self.sites]
         try:
             with gevent.Timeout(1.0, False):
                 self._ledger.renew(self.name, 0.0)
+                gevent.joinall(draining)
+                for site in self.sites:
+                    site.catchup.finish()
         except DatabaseUnreachable as error:
             log.error("leases_not_given_back", error=str(error))
+        gevent.killall(draining)
         log.info("engine_stopped", under_way=sum(len(site.recaller.attempts) for site in self.sites))
 
 
 class _Site:
     """One node with its recorder, recaller and reconciler."""
 
-    def __init__(self, address: NodeAddress, engine: Engine) -> None:
+    def __init__(self, address: NodeAddress, engine: Engine, spool: Spool | None) -> None:
         rules = engine.rules
         self._engine = engine
         self._clock = engine.clock
@@ -231,6 +297,8 @@ class _Site:
             engine.wake,
             engine.stopping,
             self._clock,
+            spool=spool,
+            draining=engine.loops.add(f"spool of {address.name}"),
             min_talk=lambda queue: engine.rules.recall(queue or "").retry.min_talk,
             remember_agent=lambda queue: engine.rules.recall(queue or "").prefer_agent > 0,
         )
@@ -243,26 +311,56 @@ class _Site:
             engine.stopping,
             engine.wake,
             self._clock,
+            lease=rules.lease,
+        )
+        self.cdrs = CdrFolder(
+            address.name,
+            lambda: engine.rules.cdr_folders.get(address.name, ()),
+            engine.ledger,
+            lambda: engine.rules.capture,
+            lambda queue: engine.rules.gates(queue),
+            engine.wake,
+            engine.stopping,
+            self._clock,
         )
         self.reconciler = Reconciler(
             self.node, engine.ledger, engine.name, self.recaller, rules.second_look, self._clock
+        )
+        self.catchup = CatchUp(
+            self.node,
+            engine.ledger,
+            record=self.recorder.take,
+            behind=lambda: self.recorder.behind,
+            capture=lambda: engine.rules.capture,
+            numbers=lambda queue: engine.rules.gates(queue).numbers,
+            live=engine.numbers_on_the_line,
+            heard=engine.heard,
+            last_answer=lambda: self.recaller.switchboard.last_answer,
+            settle=rules.poll + rules.settle,
+            clock=self._clock,
         )
 
     def reload(self, rules: EngineRules) -> None:
         self.recorder.reload(rules.capture)
 
     def _event(self, event: Event) -> None:
+        self.catchup.takes_in()
+        # First who is on the line: while the recorder waits for the database, what it writes may be called.
+        somebody_free = self.recaller.feed(event)
         try:
             self.recorder.feed(event)
-        finally:  # an agent's or an attempt's news, whatever the recorder thinks of it
-            if self.recaller.feed(event):
+        finally:
+            if somebody_free:
                 self._engine.wake(recalls=False)
+        self.catchup.took_in(event.timestamp)
 
     def _on_up(self) -> None:
         if self._core_uuid not in (None, self.node.core_uuid):
             self.recorder.freeswitch_went_away(self._lost_at)
         self._core_uuid = self.node.core_uuid
         self._reconcile_at = 0.0
+        self.recorder.interrupted()
+        self.catchup.came_up()
         self._look_now.set()
 
     def _on_down(self, reason: str) -> None:
@@ -271,11 +369,13 @@ class _Site:
 
     def watch(self) -> None:
         """Look at the node when it has come up, and at every poll; a slow node holds up no other."""
+        loop = self._engine.loops.add(f"look at {self.node.name}")
         while not self._engine.stopping.is_set():
+            loop.turns(self._engine.rules.poll + _LOOK_TAKES)
             self._look_now.clear()
             if self.node.up.is_set():
                 self._look()
-            self._clock.wait(self._look_now, self._engine.rules.poll)
+            self._clock.wait(self._look_now, min(self._engine.rules.poll, self.catchup.due_in()))
 
     def _look(self) -> None:
         """Read agents, tiers, callers and channels; when just connected, and every minute, reconcile."""
@@ -285,6 +385,8 @@ class _Site:
             self.recorder.keep(switchboard.channels, self._clock.time() - _FORGET_AFTER)
             if self._clock.monotonic() >= self._reconcile_at:
                 soon = self.reconciler.run(self._lost_at)
+                rules, now = self._engine.rules.recall, self._clock.now()
+                note_rests(switchboard, self._engine.ledger, self.node.name, rules, now)
                 again = self._engine.rules.second_look if soon else _RECONCILE_EVERY
                 self._reconcile_at = self._clock.monotonic() + again
         except (FreeSwitchError, DatabaseUnreachable, UnsafeValue) as error:
@@ -292,3 +394,10 @@ class _Site:
             return
         self.up = self.node.up.is_set()
         self._engine.wake()
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        try:
+            self.catchup.run()
+        except (FreeSwitchError, DatabaseUnreachable) as error:
+            log.warning("not_caught_up", node=self.node.name, error=str(error))

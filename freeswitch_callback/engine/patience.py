@@ -30,7 +30,7 @@ def patiently(work: Callable[[], T], *, what: str, stopping: Event, clock: Clock
             if stopping.is_set():
                 raise
             if not said:
-                log.error("database_away", waiting_to=what, error=str(error))
+                log.warning("waits_for_database", to=what, error=str(error))
                 said = True
             clock.wait(stopping, delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, 5.0)

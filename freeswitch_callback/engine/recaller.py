@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -40,6 +40,7 @@ from freeswitch_callback.errors import (
     UnsafeValue,
 )
 from freeswitch_callback.esl import callcenter, commands
+from freeswitch_callback.esl.callcenter import Agent
 from freeswitch_callback.esl.node import Node
 from freeswitch_callback.ledger import Ledger
 
@@ -51,15 +52,20 @@ LEASE = 30.0
 """Seconds that a claim lasts unless it is renewed; the daemon renews three times as often."""
 
 _MOST_RECALLS_AT_ONCE = 500
+_FULL_FOR = 5.0
+"""Seconds for which a queue with `at_once` recalls up is left alone, unless one of ours ends before."""
 _FURTHEST_LOOK = 1000
 """Recalls read from the line at once, at most."""
 
+_LONGEST_REST = timedelta(hours=1)
 _DELAYS = ("busy_delay_time", "reject_delay_time", "no_answer_delay_time")
 _RECALL_AGAIN_AFTER, _AGENT_AGAIN_AFTER = 2.0, 10.0
 """Seconds that a recall and an agent who could not be brought together are left alone.
 
 The recall's are fewer: its next try is with somebody else.
 """
+
+_OVERSLEPT = "this engine stood still for so long that another may have taken the recall over"
 
 _NAMES_OF_LEGS = (
     "Unique-ID",
@@ -96,10 +102,14 @@ class RecallRules:
 
 
 class Attempt:
-    """An attempt under way: what is known of it, and a flag for the greenlet that lives it."""
+    """An attempt under way: what is known of it, and a flag for the greenlet that lives it.
 
-    def __init__(self, claim: Claim, recall: Due, progress: Progress) -> None:
+    `held_until` (monotonic): before that, no other engine can have taken it over.
+    """
+
+    def __init__(self, claim: Claim, recall: Due, progress: Progress, held_until: float) -> None:
         self.claim = claim
+        self.held_until = held_until
         self.recall = recall
         self.progress = progress
         self.changed = Flag()
@@ -128,8 +138,10 @@ class Recaller:
         stopping: Flag,
         wake: Callable[[], None],
         clock: Clock,
+        lease: float = LEASE,
     ) -> None:
         self.node = node
+        self.lease = lease
         self.switchboard = Switchboard()
         self.attempts: dict[str, Attempt] = {}  # by call uuid
         self._jobs: dict[str, Attempt] = {}
@@ -148,7 +160,8 @@ class Recaller:
         self._pool = Pool(_MOST_RECALLS_AT_ONCE)
         self._faulty_until = 0.0
         self._reach = 1  # how much further than usual the look at the line goes: many may be shut
-        self._breakers_told: set[str] = set()
+        self._breakers_told: set[str] = set()  # prefixes
+        self._full: dict[str, float] = {}  # queues with as many recalls up as may be: until when (monotonic)
 
     # --- events ----------------------------------------------------------------------------------------
 
@@ -179,6 +192,7 @@ class Recaller:
         ready = dispatch.free(operators, now)
         if ready and now >= self._faulty_until and not self._stopping.is_set():
             queues = dispatch.open_queues(ready, self.switchboard.callers, self._queue_rules)
+            queues -= {queue for queue, until in self._full.items() if until > self._clock.monotonic()}
             if queues:
                 limit = min(self._reach * (2 * len(ready) + 10), _FURTHEST_LOOK)
                 self._start(operators, self._ledger.due(queues, limit), limit)
@@ -232,11 +246,12 @@ class Recaller:
         rules = self._rules(recall.queue or "")
         attempt: Attempt | None = None
         sent = held_back = False
+        held_until = self._clock.monotonic() + self.lease
         try:
             claim = self._ledger.claim(
                 recall.id,
                 engine=self._engine,
-                lease=LEASE,
+                lease=self.lease,
                 node=self.node.name,
                 agent=agent,
                 mode=rules.mode,
@@ -247,11 +262,13 @@ class Recaller:
             )
             if isinstance(claim, Verdict):
                 held_back = True
-                self._say_why(recall, claim)
+                self._held_back(recall, claim)
                 return
             if claim is None:
                 return
-            attempt = Attempt(claim, recall, Progress(claim.mode, claim.call_uuid, claim.job_uuid))
+            self._breakers_told.discard(self._prefix(recall))
+            progress = Progress(claim.mode, claim.call_uuid, claim.job_uuid)
+            attempt = Attempt(claim, recall, progress, held_until)
             self._track(attempt)
             sent = self._dial(attempt, rules)
             if sent:
@@ -264,6 +281,8 @@ class Recaller:
             if agent is not None:
                 self._held.discard(agent)
             self._queue_calls.pop(call_uuid, None)
+            if not held_back:
+                self._full.pop(recall.queue or "", None)
             self.ours.discard(call_uuid)
             if sent or held_back or (attempt is not None and attempt.somebody_else):
                 self._wake()
@@ -271,12 +290,18 @@ class Recaller:
                 self._not_before[recall.id] = self._clock.monotonic() + _RECALL_AGAIN_AFTER
                 self._rest(agent, _AGENT_AGAIN_AFTER)
 
-    def _say_why(self, recall: Due, verdict: Verdict) -> None:
+    def _held_back(self, recall: Due, verdict: Verdict) -> None:
+        """The claim was refused by a gate, and the recall is looked at again when that opens."""
+        if verdict.gate is Gate.CAPS and verdict.opens_at is None:  # `at_once`: the others need not be asked
+            self._full[recall.queue or ""] = self._clock.monotonic() + _FULL_FOR
         if verdict.gate is not Gate.BREAKER:
             log.info("recall_held_back", recall=recall.id, gate=str(verdict))
-        elif verdict.text not in self._breakers_told:  # once, not for each of the recalls behind it
-            self._breakers_told.add(verdict.text)
+        elif self._prefix(recall) not in self._breakers_told:  # once, not for each of the recalls behind it
+            self._breakers_told.add(self._prefix(recall))
             log.error("breaker_open", recall=recall.id, gate=str(verdict))
+
+    def _prefix(self, recall: Due) -> str:
+        return self._gatekeeper.caps(recall.queue).prefix_of(recall.number)
 
     @contextmanager
     def _stopping_waits(self) -> Iterator[None]:
@@ -296,22 +321,24 @@ class Recaller:
         reserved: bool | None = False  # None: FreeSWITCH was asked and has not answered
         try:
             if claim.agent is not None:
+                if not self._surely_held(attempt):
+                    raise NotSent(f"{claim.agent} was not reserved: {_OVERSLEPT}")
                 reserved = None
                 reserved = callcenter.reserve(self.node, claim.agent)
                 if not self._still_free(claim.agent) or not reserved:
                     attempt.somebody_else = True  # the picture of this agent is right now
-                    return self._step_back(claim, reserved)
+                    return self._step_back(attempt, reserved)
             originate = self._originate(claim, recall, rules)
         except (FreeSwitchError, UnsafeValue) as error:
             log.error("recall_not_sent", recall=recall.id, agent=claim.agent, error=str(error))
             if isinstance(error, UnsafeValue):  # this agent's contact will not get better by trying again
                 self._rest(claim.agent, 300.0)
-            return self._step_back(claim, reserved)
+            return self._step_back(attempt, reserved)
         if not self._written_as_sent(claim):
-            return self._step_back(claim, reserved)
+            return self._step_back(attempt, reserved)
         log.info("recall", recall=recall.id, node=self.node.name, agent=claim.agent, mode=str(claim.mode))
         try:
-            self.node.send_originate(originate)
+            self.node.send_originate(originate, partial(self._surely_held, attempt))
         except CommandFailed as error:
             attempt.progress = replace(attempt.progress, ended=self._clock.time(), cause=str(error))
         except NotSent as error:
@@ -348,9 +375,33 @@ class Recaller:
             and not self.switchboard.on_the_phone(agent)
         )
 
-    def _step_back(self, claim: Claim, reserved: bool | None) -> bool:
+    def _surely_held(self, attempt: Attempt) -> bool:
+        """Whether nobody can have taken it over. This process may have been stopped for a while, and what
+        it held be another engine's now."""
+        return self._clock.monotonic() < attempt.held_until
+
+    def _holds_agent(self, attempt: Attempt) -> bool:
+        """Whether its agent is ours to give back: surely while the lease lasts, then by the record. An agent
+        does not wait for a database that is away."""
+        if self._surely_held(attempt):
+            return True
+        try:
+            reserved = self._ledger.reservations(self.node.name)
+        except DatabaseUnreachable:
+            return True
+        claim = attempt.claim
+        return any(one.attempt == claim.attempt and one.engine == self._engine for one in reserved)
+
+    def renewed(self, since: float, lease: float) -> None:
+        """All leases were renewed, not before `since` (monotonic): of what was not lost by then."""
+        for attempt in self.attempts.values():
+            if since < attempt.held_until:
+                attempt.held_until = since + lease
+
+    def _step_back(self, attempt: Attempt, reserved: bool | None) -> bool:
         """Undo a claim of which nothing was sent. False, for `_reserve_and_send` to return."""
-        if claim.agent is not None:
+        claim = attempt.claim
+        if claim.agent is not None and self._holds_agent(attempt):
             not_held = reserved is False or self._give_back(claim.agent, talked=False)
             if not_held:
                 self._strike(claim.agent)
@@ -408,14 +459,13 @@ class Recaller:
             log.error("dial_string_at_fault", cause=settlement.hangup_cause, dial_string=rules.dial_string)
             self._faulty_until = self._clock.time() + 60.0
         given_back = False
-        if claim.agent is not None:
+        if claim.agent is not None and self._holds_agent(attempt):
             if agent_was_away(settlement, claim.mode):
                 agent = self.switchboard.agents.get(claim.agent)
-                delays = {name: getattr(agent, name, 0) for name in _DELAYS}
-                self._rest(claim.agent, max(rules.agent_rest, agent_rest(settlement.hangup_cause, delays)))
+                self._rest(claim.agent, _length_of_rest(rules, agent, settlement.hangup_cause))
             given_back = self._give_back(claim.agent, talked=attempt.progress.connected is not None)
         ended = _utc(attempt.progress.ended or self._clock.time())
-        self._write("outcome", partial(self._ledger.settle, claim, settlement, ended))
+        written = self._write("outcome", partial(self._ledger.settle, claim, settlement, ended))
         if claim.agent is not None and given_back:
             self._strike(claim.agent)
         log.info(
@@ -423,7 +473,8 @@ class Recaller:
             hangup_cause=settlement.hangup_cause, talked=round(attempt.progress.talked),
             closed_as=str(settlement.closed_as or ""),
         )  # fmt: skip
-        self._clear_marks(claim)
+        if written:  # else whoever has taken it over may need them
+            self._clear_marks(claim)
 
     def _give_back(self, name: str, *, talked: bool) -> bool:
         """Give an agent back to the queues, if they are still as we left them; False if it cannot be told."""
@@ -460,9 +511,12 @@ class Recaller:
             until = max(self.switchboard.rests.get(agent, 0.0), self._clock.time() + seconds)
             self.switchboard.rests[agent] = until
 
-    def _write(self, what: str, work: Callable[[], bool]) -> None:
-        if not self._patiently(work, f"write an {what}"):
+    def _write(self, what: str, work: Callable[[], bool]) -> bool:
+        """False: it was refused."""
+        written = self._patiently(work, f"write an {what}")
+        if not written:
             log.warning("write_refused", what=what, hint="another engine has taken this recall over")
+        return written
 
     def _patiently(self, work: Callable[[], T], what: str) -> T:
         return patiently(work, what=what, stopping=self._stopping, clock=self._clock)
@@ -496,6 +550,23 @@ class Recaller:
         self._jobs.pop(attempt.claim.job_uuid, None)
         if attempt.claim.agent is not None:
             self._held.discard(attempt.claim.agent)
+
+
+def _length_of_rest(rules: RecallRules, agent: Agent | None, cause: str) -> float:
+    delays = {name: getattr(agent, name, 0) for name in _DELAYS}
+    return max(rules.agent_rest, agent_rest(cause, delays))
+
+
+def note_rests(
+    switchboard: Switchboard, ledger: Ledger, node: str, rules: Callable[[str], RecallRules], now: datetime
+) -> None:
+    """Have the switchboard know the agents who rest, by what is on record: only the engine that called them
+    remembers."""
+    for away in ledger.agents_away(node, now - _LONGEST_REST):
+        agent = switchboard.agents.get(away.agent)
+        length = _length_of_rest(rules(away.queue or ""), agent, away.hangup_cause)
+        until = away.ended_at.timestamp() + length
+        switchboard.rests[away.agent] = max(switchboard.rests.get(away.agent, 0.0), until)
 
 
 def _utc(seconds: float) -> datetime:

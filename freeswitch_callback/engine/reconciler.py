@@ -25,7 +25,7 @@ import structlog
 from freeswitch_callback.core.attempt import Progress
 from freeswitch_callback.core.facts import Due, Mode, Outcome, Reason, Settlement
 from freeswitch_callback.engine.clock import Clock
-from freeswitch_callback.engine.recaller import LEASE, Attempt, Recaller
+from freeswitch_callback.engine.recaller import Attempt, Recaller
 from freeswitch_callback.esl import callcenter
 from freeswitch_callback.esl.node import Node
 from freeswitch_callback.ledger import Held, Ledger, Reserved
@@ -90,13 +90,15 @@ class Reconciler:
 
     def _take_over(self, held: Held) -> bool:
         """Adopt an attempt and live it on; False if what became of it needs a second look."""
-        claim = self._ledger.adopt(held.claim, self._engine, LEASE)
+        held_until = self._clock.monotonic() + self._recaller.lease
+        claim = self._ledger.adopt(held.claim, self._engine, self._recaller.lease)
         if claim is None:
             return True
         if held.sent_at is None:
             self._ledger.abort(claim)  # its agent is among the forgotten now
             return True
-        attempt = Attempt(claim, _recall_of(held), Progress(claim.mode, claim.call_uuid, claim.job_uuid))
+        progress = Progress(claim.mode, claim.call_uuid, claim.job_uuid)
+        attempt = Attempt(claim, _recall_of(held), progress, held_until)
         attempt.answer_noted = held.answered_at is not None
         attempt.connection_noted = held.connected_at is not None
         log.info("recall_taken_over", recall=claim.recall, agent=claim.agent, held_by=held.claim.engine)

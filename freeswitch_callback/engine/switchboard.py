@@ -198,6 +198,16 @@ class Switchboard:
         """Whether a live channel is this agent's phone."""
         return phone_of(agent.contact) in self._lines.phones()
 
+    @property
+    def numbers(self) -> set[str]:
+        """The numbers at the other end of the channels that are up, as text."""
+        return {number for _, number in self._lines.channels.values() if number}
+
+    @property
+    def last_answer(self) -> int:
+        """When an agent last began to talk to a caller of a queue, as of the last `sync`; epoch seconds."""
+        return max((agent.last_bridge_start for agent in self.agents.values()), default=0)
+
     def on_the_line(self, number: str, rules: NumberRules) -> bool:
         """Whether this number (E.164, or an extension) is on a call right now, in a queue or with anybody."""
         return self._lines.has(number, rules)

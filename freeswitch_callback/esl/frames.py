@@ -292,7 +292,7 @@ def _decoded(value: bytes) -> str:
 
 
 def _seconds(microseconds: str | None, name: str) -> float:
-    if microseconds is None or not (microseconds.isascii() and microseconds.isdigit()):
+    if not microseconds or not (microseconds.isascii() and microseconds.isdigit()) or len(microseconds) > 16:
         raise ProtocolError(f"{name} without a usable Event-Date-Timestamp: {microseconds!r:.40}")
     return int(microseconds) / 1e6
 

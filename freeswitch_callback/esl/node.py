@@ -84,6 +84,8 @@ class Node:
         self._commands: Connection | None = None
         self._one_at_a_time = RLock()
         self._handler_errors = handler_errors
+        self.tried = False
+        """Whether connecting has succeeded or failed once."""
         self._why_down = "not connected yet"
         self._up_at: float | None = None
         self._stopping = Flag()
@@ -94,21 +96,28 @@ class Node:
     def __repr__(self) -> str:
         return f"<Node {self.name} {'up' if self.up.is_set() else 'down'}>"
 
-    # --- commands -----------------------------------------------------------------------------------------
+    @property
+    def why_down(self) -> str:
+        """Why it was lost, or the last try to connect failed."""
+        return self._why_down
 
+    # --- commands -----------------------------------------------------------------------------------------
     def api(self, text: str) -> str:
         """The answer to an API command, which waits for its turn; `FreeSwitchUnreachable` while down."""
         with self._one_at_a_time:
             return self._connection(text).api(text)
 
-    def send_originate(self, originate: Originate) -> str:
-        """Sends it with nothing pending before it; its Job-UUID.
+    def send_originate(self, originate: Originate, may: Callable[[], bool] = lambda: True) -> str:
+        """Sends it with nothing pending before it, if it still `may` be sent then; its Job-UUID.
 
         `CommandFailed`: FreeSWITCH refused, nothing is dialled. `FreeSwitchUnreachable`: it may dial or not;
         only FreeSWITCH knows (the marks in its database, and `uuid_exists`).
         """
         with self._one_at_a_time:
-            return self._connection("bgapi originate").bgapi(originate)
+            connection = self._connection("bgapi originate")
+            if not may():
+                raise NotSent("the originate was not sent: its time is over")
+            return connection.bgapi(originate)
 
     def _connection(self, text: str) -> Connection:
         if self._commands is None or not self.up.is_set():
@@ -145,6 +154,7 @@ class Node:
                 self._session()
             except FreeSwitchError as error:
                 now = time.monotonic()
+                self.tried = True
                 steady = self._up_at is not None and now - self._up_at >= STEADY
                 attempt = 1 if steady else attempt + 1
                 self._why_down = str(error)
@@ -179,6 +189,7 @@ class Node:
         events.register_handle("*", self._on_event)
         self._commands = control
         self._up_at = time.monotonic()
+        self.tried = True
         self.up.set()
         self._log.info("node.up", core_uuid=self.core_uuid)
         self._consumer = consumer = gevent.spawn(self._consume, events)

@@ -1,21 +1,24 @@
 """What is on record, and the only place that knows the database: `Ledger`, over SQLite or PostgreSQL."""
 
 from freeswitch_callback.ledger.claims import Judge
+from freeswitch_callback.ledger.late import Late
 from freeswitch_callback.ledger.leases import Held, Reserved
 from freeswitch_callback.ledger.ledger import Ledger
 from freeswitch_callback.ledger.limits import Breaker, CapsOf
 from freeswitch_callback.ledger.operations import OpeningOf, Replayed
 from freeswitch_callback.ledger.recording import NO_NUMBER, Recorded
 from freeswitch_callback.ledger.report import Report
-from freeswitch_callback.ledger.views import Filter, Listed, Shown, Summary
+from freeswitch_callback.ledger.views import Away, Filter, Listed, Shown, Summary
 
 __all__ = [
     "NO_NUMBER",
+    "Away",
     "Breaker",
     "CapsOf",
     "Filter",
     "Held",
     "Judge",
+    "Late",
     "Ledger",
     "Listed",
     "OpeningOf",

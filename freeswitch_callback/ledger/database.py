@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import peewee
 
 from freeswitch_callback.errors import ConfigurationError
-from freeswitch_callback.ledger.models import Table
+from freeswitch_callback.ledger.models import LINE, Table, clean
 
 Result = TypeVar("Result")
 Row = dict[str, Any]
@@ -66,7 +67,7 @@ class Transaction:
         """
         if self.database.for_update and names:
             locks = ", ".join(["pg_advisory_xact_lock(hashtextextended(%s, 0))"] * len(names))
-            self.database.execute_sql(f"SELECT {locks}", names)
+            self.database.execute_sql(f"SELECT {locks}", [clean(name, LINE) for name in names])
 
     def locked(self, query: Query, *, skip: bool = False) -> Query:
         """The query with its rows locked until the end. `skip`: leaves out those that somebody else has
@@ -89,6 +90,10 @@ class Database(Protocol):
     @property
     def name(self) -> str:
         """What messages call it: the URL without the password."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file, of a database that is one."""
 
     def read(self, work: Work[Result]) -> Result:
         """Runs `work` on one consistent view."""

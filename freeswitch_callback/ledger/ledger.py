@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from freeswitch_callback.core import facts
+from freeswitch_callback.core.catchup import OnRecord
 from freeswitch_callback.core.facts import Claim, ClosedAs, Due, Mode, Opening, Settlement
 from freeswitch_callback.core.gates import CapRules, Case, DoNotCall, Verdict
 from freeswitch_callback.ledger import (
+    catchup,
     claims,
     dnc,
+    late,
     leases,
     limits,
     migrations,
@@ -29,13 +33,15 @@ from freeswitch_callback.ledger import (
 from freeswitch_callback.ledger import report as reports
 from freeswitch_callback.ledger.claims import Judge
 from freeswitch_callback.ledger.database import Clock, Work, open_database
+from freeswitch_callback.ledger.health import Trouble, Watched
 from freeswitch_callback.ledger.journal import note
+from freeswitch_callback.ledger.late import Late
 from freeswitch_callback.ledger.leases import Held, Reserved
 from freeswitch_callback.ledger.limits import Breaker, CapsOf
 from freeswitch_callback.ledger.operations import OpeningOf, Replayed
 from freeswitch_callback.ledger.recording import Recorded
 from freeswitch_callback.ledger.report import Report
-from freeswitch_callback.ledger.views import Filter, Listed, Shown, Summary
+from freeswitch_callback.ledger.views import Away, Filter, Listed, Shown, Summary
 
 Item = TypeVar("Item")
 
@@ -50,12 +56,22 @@ class Ledger:
     ) -> None:
         """Raises `ConfigurationError` for a URL that names no database. A `password` given here goes before
         one in the URL; `pool` bounds the connections to PostgreSQL; a `clock` replaces the database's."""
-        self._database = open_database(url, password=password, pool=pool, clock=clock)
+        self._database = Watched(open_database(url, password=password, pool=pool, clock=clock))
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What was wrong with the database when it was last used; None if nothing was."""
+        return self._database.trouble
 
     @property
     def name(self) -> str:
         """The database as messages may call it: without the password."""
         return self._database.name
+
+    @property
+    def path(self) -> Path | None:
+        """The file, of a database that is one."""
+        return self._database.path
 
     def close(self) -> None:
         self._database.close()
@@ -72,6 +88,14 @@ class Ledger:
     def schema_version(self) -> int:
         return self._database.read(lambda t: migrations.examine(t.database, self.name))
 
+    def now(self) -> datetime:
+        """The database's clock."""
+        return self._database.read(lambda t: t.now)
+
+    def verify_writable(self) -> None:
+        """Raises `DatabaseReadOnly`, or whatever else keeps tables from being written; changes no row."""
+        self._database.write(lambda t: leases.renew(t, "", 0.0))
+
     def verify(self) -> None:
         """Raises `NotOurDatabase`, `SchemaTooNew` or `SchemaTooOld` unless the database can be worked
         with."""
@@ -82,6 +106,33 @@ class Ledger:
     def record(self, missed: facts.Missed, opening: Opening) -> Recorded:
         """Writes a missed call down, or completes it, together with its recall; see `recording.record`."""
         return self._database.write(lambda t: recording.record(t, missed, opening))
+
+    def record_late(
+        self, missed: facts.Missed, opening: Opening, ended: datetime, other_names: Collection[str] = ()
+    ) -> Late:
+        """As `record`, of a call that was over long ago, at `ended`: calls nobody who was reached since, and
+        nobody too late; see `late.record`."""
+        return self._database.write(lambda t: late.record(t, missed, opening, ended, other_names))
+
+    def served_late(
+        self,
+        served: facts.Served,
+        number: str | None,
+        scope: str,
+        *,
+        started: datetime,
+        ended: datetime,
+        other_names: Collection[str] = (),
+    ) -> int:
+        """As `retract` and `close_served` in one, of a call that lasted from `started` to `ended`; how many
+        recalls were closed. Without a `number` none is."""
+        return self._database.write(
+            lambda t: late.served(t, served, number, scope, started, ended, other_names)
+        )
+
+    def known_calls(self, node: str, call_uuids: Collection[str]) -> set[str]:
+        """Those of these calls (some hundred) that are on record."""
+        return self._database.read(lambda t: late.known(t, node, call_uuids))
 
     def retract(self, node: str, call_uuid: str) -> bool:
         """The call was served after all: takes it back. False if it is not on record, or was tried
@@ -99,7 +150,8 @@ class Ledger:
         at: datetime | None = None,
     ) -> int:
         """Closes the waiting recall of a client who was talked to by `operator`, at `at` (now if not given);
-        how many that were (0 or 1). Its missed calls get them as `recalloperator` and `recalldate`."""
+        how many that were (0 or 1). Its missed calls get them as `recalloperator` and `recalldate`. A recall
+        with a missed call that came in later than `at` is left alone."""
         return self._database.write(
             lambda t: recording.close_served(t, number, scope, closed_as, by, operator, at)
         )
@@ -111,9 +163,22 @@ class Ledger:
         is, or else the only open one of the number, is closed as `served_outbound`."""
         return self._database.write(lambda t: recording.close_reached(t, number, domain, by, operator, at))
 
-    def note_talk(self, number: str, scope: str, agent: str) -> None:
-        """Whom this client talked to last: `Due.last_agent` from now on."""
-        self._database.write(lambda t: recording.note_talk(t, number, scope, agent))
+    def note_talk(self, number: str, scope: str, agent: str, at: datetime | None = None) -> None:
+        """Whom this client talked to last, at `at` (now if not given): `Due.last_agent`, until a later talk
+        is noted."""
+        self._database.write(lambda t: recording.note_talk(t, number, scope, agent, at))
+
+    # What nobody listened to
+
+    def on_record(
+        self, node: str, members: Sequence[str], numbers: Sequence[str], since: datetime
+    ) -> OnRecord:
+        """What is on record of these members (uuids) of a node and these numbers (E.164) from `since` on."""
+        return self._database.read(lambda t: catchup.on_record(t, node, members, numbers, since))
+
+    def note_heard(self, node: str, until: datetime) -> None:
+        """All events of this node up to `until`, by its own time, were taken in."""
+        self._database.write(lambda t: catchup.note_heard(t, node, until))
 
     # Recalls go out
 
@@ -265,6 +330,10 @@ class Ledger:
         """The do-not-call list by number, or the entries that fit one number; expired ones too."""
         return self._database.read(lambda t: dnc.forbidden(t, number))
 
+    def open_by_state(self) -> dict[str, int]:
+        """How many recalls are in each state, but for those that are closed."""
+        return self._database.read(views.open_by_state)
+
     def breakers(self) -> list[Breaker]:
         """Those that stop recalls now, by prefix."""
         return self._database.read(limits.breakers)
@@ -296,6 +365,10 @@ class Ledger:
     def show(self, missed_id: int) -> Shown:
         """Raises `NotFound`."""
         return self._database.read(lambda t: views.show(t, missed_id))
+
+    def agents_away(self, node: str, since: datetime) -> list[Away]:
+        """The agents of a node who did not answer or declined a recall made after `since`, newest last."""
+        return self._database.read(lambda t: views.agents_away(t, node, since))
 
     def summary(self) -> Summary:
         return self._database.read(views.summary)

@@ -224,6 +224,20 @@ STEPS = (
             "CREATE UNIQUE INDEX talk_client ON talk (number, scope)",
         ),
     ),
+    Step(
+        "catch-up",
+        (
+            "CREATE INDEX missed_member ON missed (node, member_uuid) WHERE member_uuid IS NOT NULL",
+            """
+            CREATE TABLE heard (
+                id {id},
+                node TEXT NOT NULL,
+                until {time} NOT NULL
+            )
+            """,
+            "CREATE UNIQUE INDEX heard_node ON heard (node)",
+        ),
+    ),
 )
 LATEST = len(STEPS)
 

@@ -222,6 +222,13 @@ class Breaker(Table):
     reset_by = Text(null=True)
 
 
+class Heard(Table):
+    """How far a node's events were taken in, by its own time."""
+
+    node = Text()
+    until = Utc()
+
+
 class Talk(Table):
     """Whom a client talked to last."""
 

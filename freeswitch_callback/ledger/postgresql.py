@@ -3,7 +3,8 @@
 psycopg2 is C and would hold the whole process for the length of a query; with the wait callback installed
 here only the calling greenlet waits. That callback makes `connect_timeout` ineffective, so connecting has a
 deadline of its own; a query has the server's `statement_timeout` and, for a server that fell silent, a little
-more time in the callback.
+more time in the callback; to begin takes no time. So whoever asks a server that does not answer any more
+knows that within 10 s.
 """
 
 from __future__ import annotations
@@ -19,13 +20,22 @@ import psycopg2.extensions as pg
 from gevent import socket
 from gevent.lock import BoundedSemaphore
 
-from freeswitch_callback.errors import ConfigurationError, DatabaseUnreachable, SchemaTooOld
+from freeswitch_callback.errors import (
+    ConfigurationError,
+    DatabaseReadOnly,
+    DatabaseUnreachable,
+    DiskFull,
+    SchemaTooOld,
+)
 from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work
 
 CONNECT_DEADLINE = 5.0
-STATEMENT_TIMEOUT = 10.0
-SILENCE = STATEMENT_TIMEOUT + 5.0
+STATEMENT_TIMEOUT = 8.0
+SILENCE = STATEMENT_TIMEOUT + 1.0
 """Seconds without a byte from the server after which a connection is given up."""
+
+BEGIN_DEADLINE = 3.0
+"""The same for the begin of a transaction, which waits for nothing."""
 
 POOL_DEADLINE = 30.0
 MEETINGS = 10
@@ -34,6 +44,7 @@ MEETINGS = 10
 MIGRATION_LOCK = 0x46534342
 _DUPLICATE, _DEADLOCK, _SERIALIZATION, _READ_ONLY = "23505", "40P01", "40001", "25006"
 _UNDEFINED_TABLE, _UNDEFINED_COLUMN, _FORBIDDEN = "42P01", "42703", "42501"
+_DISK_FULL = "53100"
 
 
 class _Connection(pg.connection):
@@ -59,6 +70,8 @@ def _wait(connection: Any) -> None:
 class Postgresql:
     """The `Database` on a server."""
 
+    path = None
+
     def __init__(
         self, name: str, database: str, parameters: dict[str, str], pool: int, clock: Clock | None = None
     ) -> None:
@@ -74,7 +87,7 @@ class Postgresql:
         return self._run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", work)
 
     def write(self, work: Work[Result]) -> Result:
-        return self._run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", work)
+        return self._run("BEGIN ISOLATION LEVEL READ COMMITTED", work)
 
     def migrate(self, work: Work[Result], *, create_folder: bool) -> Result:
         def alone(transaction: Transaction) -> Result:
@@ -98,7 +111,7 @@ class Postgresql:
                 )
             return work(transaction)
 
-        return self._run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", alone)
+        return self._run("BEGIN ISOLATION LEVEL READ COMMITTED", alone)
 
     def close(self) -> None:
         while self._idle:
@@ -137,15 +150,17 @@ class Postgresql:
             self._room.release()
 
     def _begun(self, begin: str) -> tuple[peewee.PostgresqlDatabase, Any]:
-        while self._idle:
+        if self._idle:
             database = self._idle.pop()
             try:
-                return database, database.execute_sql(begin).fetchone()[0]
+                return database, _begin(database, begin)
             except (peewee.OperationalError, peewee.InterfaceError):
-                # The server was restarted behind an idle connection. Nothing was sent yet: try the next one.
+                # The server was restarted behind an idle connection, or is silent; nothing was changed yet.
+                # The other idle ones are no better, and each would take its time to show it.
                 database.close()
+                self.close()
         database = self._connected()
-        return database, database.execute_sql(begin).fetchone()[0]
+        return database, _begin(database, begin)
 
     def _keep(self, database: peewee.PostgresqlDatabase) -> None:
         connection = database.connection()
@@ -210,9 +225,25 @@ class Postgresql:
             return SchemaTooOld(f"{self.name}: {_text(error)}: run `freeswitch-callback migrate`")
         if code == _FORBIDDEN:
             return DatabaseUnreachable(f"{self.name}: {_text(error)}: GRANT it to this user")
-        if isinstance(error, peewee.OperationalError | peewee.InterfaceError) or code == _READ_ONLY:
+        if code == _READ_ONLY:
+            return DatabaseReadOnly(
+                f"{self.name}: {_text(error)}: a standby, or default_transaction_read_only is on"
+            )
+        if code == _DISK_FULL:
+            return DiskFull(f"{self.name}: {_text(error)}: make room on the server")
+        if isinstance(error, peewee.OperationalError | peewee.InterfaceError):
             return DatabaseUnreachable(f"{self.name}: {_text(error)}")
         return error
+
+
+def _begin(database: peewee.PostgresqlDatabase, begin: str) -> Any:
+    connection = database.connection()
+    silence = connection.silence
+    connection.silence = min(BEGIN_DEADLINE, silence)
+    try:
+        return database.execute_sql(begin).fetchone()[0]
+    finally:
+        connection.silence = silence
 
 
 def _status(connection: Any) -> int:

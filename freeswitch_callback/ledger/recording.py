@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import peewee
+
 from freeswitch_callback.core import facts
 from freeswitch_callback.core.facts import ClosedAs, Opening
 from freeswitch_callback.core.lifecycle import State, move
-from freeswitch_callback.ledger import dnc
+from freeswitch_callback.ledger import catchup, dnc
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note
-from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall, Talk
+from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall, Talk, utc
 
 NO_NUMBER = "no_number"
 """The gate of a call that gave no number to call back."""
@@ -36,23 +38,19 @@ def record(transaction: Transaction, missed: facts.Missed, opening: Opening) -> 
 
     A number that must never be called is blocked here and now, whatever the opening says."""
     opening = refused(transaction, opening)
-    row = _stored(transaction, missed.node, missed.call_uuid)
+    row = stored(transaction, missed.node, missed.call_uuid)
+    if row is None and (other := catchup.same_call(transaction, missed)) is not None:
+        if catchup.made_up(missed):  # whoever told it knew the call, and more of it
+            return _recorded(transaction, other["id"], other["recall"], new=False)
+        transaction.change(Missed.update(call_uuid=missed.call_uuid).where(Missed.id == other["id"]))
+        row = other
     if row is None:
         recall = _open(transaction, opening, missed.node)
-        values = _values(missed) | {"number": opening.number}
-        missed_id = transaction.insert(
-            Missed,
-            node=missed.node,
-            call_uuid=missed.call_uuid,
-            recall=recall,
-            settled=missed.settled,
-            recorded_at=transaction.now,
-            **values,
-        )
+        missed_id = insert(transaction, missed, opening.number, recall=recall)
         return _recorded(transaction, missed_id, recall, new=True)
     recall = row["recall"]
     if missed.settled:
-        changes = _filled(row, missed) if row["settled"] else _completed(row, missed)
+        changes = _filled(row, missed) if row["settled"] else completed(row, missed)
         if not row["settled"] or (row["number"] is None and opening.number is not None):
             changes["number"] = opening.number
             recall = _relinked(transaction, row, opening)
@@ -64,13 +62,27 @@ def record(transaction: Transaction, missed: facts.Missed, opening: Opening) -> 
     return _recorded(transaction, row["id"], recall, new=False)
 
 
+def insert(transaction: Transaction, missed: facts.Missed, number: str | None, **others: object) -> int:
+    """Writes the row, as it is told for the first time; its id. `others`: the recall, and who was reached."""
+    return transaction.insert(
+        Missed,
+        node=missed.node,
+        call_uuid=missed.call_uuid,
+        settled=missed.settled,
+        recorded_at=transaction.now,
+        number=number,
+        **_values(missed),
+        **others,
+    )
+
+
 def retract(transaction: Transaction, node: str, call_uuid: str) -> bool:
     """Takes a missed call back that was served after all, and its recall with it if nothing else is behind
     it.
 
     False if there is no such row, or if its recall was tried already: then all of it stays.
     """
-    row = _stored(transaction, node, call_uuid)
+    row = stored(transaction, node, call_uuid)
     if row is None:
         return False
     transaction.rows(transaction.locked(Recall.select(Recall.id).where(Recall.id == row["recall"])))
@@ -101,7 +113,8 @@ def close_served(
     at: datetime | None,
 ) -> int:
     """Closes the waiting recall of a client who has been talked to, at `at` (now) by `operator`; how many
-    that were (0 or 1)."""
+    that were (0 or 1). One that a later call of theirs has joined or opened stays: this may be told late, or
+    again."""
     open_one = Recall.select().where(Recall.number == number, Recall.scope == scope, Recall.state != CLOSED)
     return _reached(transaction, transaction.rows(transaction.locked(open_one)), closed_as, by, operator, at)
 
@@ -115,7 +128,8 @@ def close_reached(
     at: datetime | None,
 ) -> int:
     """An operator called the client: closes the waiting recall of that operator's domain, or else the only
-    open one that the number has; how many that were (0 or 1)."""
+    open one that the number has; how many that were (0 or 1). As `close_served`, none that is about a later
+    call."""
     open_ones = transaction.rows(
         transaction.locked(
             Recall.select().where(Recall.number == number, Recall.state != CLOSED).order_by(Recall.id)
@@ -134,11 +148,22 @@ def _reached(
     operator: str | None,
     at: datetime | None,
 ) -> int:
-    waiting = [row["id"] for row in recalls if row["state"] == State.WAITING]
-    for recall in waiting:
+    at = at or transaction.now
+    about_it = [
+        row["id"]
+        for row in recalls
+        if row["state"] == State.WAITING and _newest_call(transaction, row["id"]) <= at
+    ]
+    for recall in about_it:
         close(transaction, recall, State.WAITING, closed_as, by)
-        reached_by(transaction, recall, operator, at or transaction.now)
-    return len(waiting)
+        reached_by(transaction, recall, operator, at)
+    return len(about_it)
+
+
+def _newest_call(transaction: Transaction, recall: int) -> datetime:
+    return utc(
+        transaction.value(Missed.select(peewee.fn.MAX(Missed.calldate)).where(Missed.recall == recall))
+    )
 
 
 def reached_by(transaction: Transaction, recall: int, operator: str | None, at: datetime) -> None:
@@ -146,11 +171,13 @@ def reached_by(transaction: Transaction, recall: int, operator: str | None, at: 
     transaction.change(Missed.update(recalldate=at, recalloperator=operator).where(Missed.recall == recall))
 
 
-def note_talk(transaction: Transaction, number: str, scope: str, agent: str) -> None:
-    """Whom this client talked to last."""
-    talk = {"agent": agent, "at": transaction.now}
+def note_talk(
+    transaction: Transaction, number: str, scope: str, agent: str, at: datetime | None = None
+) -> None:
+    """Whom this client talked to last, at `at` (now); of a talk before the one that is noted, nothing."""
+    talk = {"agent": agent, "at": at or transaction.now}
     written = Talk.insert(number=number, scope=scope, **talk).on_conflict(
-        conflict_target=[Talk.number, Talk.scope], update=talk
+        conflict_target=[Talk.number, Talk.scope], update=talk, where=(Talk.at <= talk["at"])
     )
     transaction.rows(written.returning(Talk.id))
 
@@ -175,7 +202,7 @@ def close(
     note(transaction, by, "closed", recall, was=state, closed_as=closed_as, note=reason)
 
 
-def _stored(transaction: Transaction, node: str, call_uuid: str) -> Row | None:
+def stored(transaction: Transaction, node: str, call_uuid: str) -> Row | None:
     return transaction.row(
         transaction.locked(Missed.select().where(Missed.node == node, Missed.call_uuid == call_uuid))
     )
@@ -204,7 +231,7 @@ def _values(missed: facts.Missed) -> Row:
     }
 
 
-def _completed(row: Row, missed: facts.Missed) -> Row:
+def completed(row: Row, missed: facts.Missed) -> Row:
     values = {key: value for key, value in _values(missed).items() if value not in ("", None)}
     return values | {"extra": _merged(row["extra"], missed.extra)}
 

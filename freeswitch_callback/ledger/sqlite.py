@@ -23,7 +23,14 @@ from urllib.parse import quote
 import peewee
 from gevent.threadpool import ThreadPool
 
-from freeswitch_callback.errors import CallbackError, DatabaseUnreachable, NotOurDatabase, SchemaTooOld
+from freeswitch_callback.errors import (
+    CallbackError,
+    DatabaseReadOnly,
+    DatabaseUnreachable,
+    DiskFull,
+    NotOurDatabase,
+    SchemaTooOld,
+)
 from freeswitch_callback.ledger import migrations
 from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work
 
@@ -148,11 +155,26 @@ class _Line:
                 f"{self.name} was locked by another process for more than {self.timeout:.0f} s: "
                 f"`fuser {self.path}` tells by which"
             )
+        if code == sqlite3.SQLITE_FULL:
+            return DiskFull(f"{self.name}: {error}: make room in {self.path.parent}")
+        if code == sqlite3.SQLITE_READONLY or (
+            isinstance(error, peewee.OperationalError)
+            and code != sqlite3.SQLITE_ERROR
+            and self._can_only_be_read()
+        ):
+            return DatabaseReadOnly(f"{self.name}: {error}{self._trouble()}")
         if code == sqlite3.SQLITE_ERROR and "no such" in str(error):
             return SchemaTooOld(f"{self.name}: {error}: run `freeswitch-callback migrate`")
         if isinstance(error, peewee.OperationalError) and code != sqlite3.SQLITE_ERROR:
             return DatabaseUnreachable(f"{self.name}: {error}{self._trouble()}")
         return error
+
+    def _can_only_be_read(self) -> bool:
+        """Also on a disk that was mounted read-only, as after its first error: SQLite says "unable to open"
+        then, or "disk I/O error"."""
+        return os.access(self.path, os.R_OK) and not (
+            os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
+        )
 
     def _trouble(self) -> str:
         """What about the file or its folder is in the way, as far as one can see."""

@@ -10,10 +10,10 @@ from typing import Any, TypedDict
 
 import peewee
 
-from freeswitch_callback.core.facts import ClosedAs
+from freeswitch_callback.core.facts import ClosedAs, Outcome
 from freeswitch_callback.errors import NotFound
 from freeswitch_callback.ledger.database import Row, Transaction
-from freeswitch_callback.ledger.models import LARGEST_ID, Attempt, Journal, Missed, Recall
+from freeswitch_callback.ledger.models import CLOSED, LARGEST_ID, Attempt, Journal, Missed, Recall
 
 PAGE = 1000
 """Rows read at once: a long list is many short reads, and memory for one of them."""
@@ -53,6 +53,16 @@ class Shown(TypedDict):
     others: list[Listed]
     attempts: list[dict[str, Any]]
     journal: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """An agent who did not answer or declined a recall of this queue, and when that ended."""
+
+    agent: str
+    hangup_cause: str
+    ended_at: datetime
+    queue: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +156,28 @@ def summary(transaction: Transaction) -> Summary:
         by_closed_as=by_closed_as,
         by_outcome=_counted(transaction, Attempt.outcome),
     )
+
+
+def agents_away(transaction: Transaction, node: str, since: datetime) -> list[Away]:
+    """Who did not answer or declined a recall after `since`, the newest last."""
+    query = (
+        Attempt.select(Attempt.agent, Attempt.hangup_cause, Attempt.ended_at, Recall.queue)
+        .join(Recall, on=(Attempt.recall == Recall.id))
+        .where(
+            Attempt.node == node,
+            Attempt.made_at > since,
+            Attempt.agent.is_null(False),
+            Attempt.outcome << [Outcome.AGENT_NO_ANSWER, Outcome.AGENT_DECLINED],
+        )
+        .order_by(Attempt.ended_at)
+    )
+    return [Away(**row) for row in transaction.rows(query)]
+
+
+def open_by_state(transaction: Transaction) -> dict[str, int]:
+    number = peewee.fn.COUNT(peewee.SQL("*")).alias("number")
+    query = Recall.select(Recall.state, number).where(Recall.state != CLOSED).group_by(Recall.state)
+    return {row["state"]: row["number"] for row in transaction.rows(query)}
 
 
 def _listed(transaction: Transaction, query: peewee.ModelSelect[Missed]) -> list[Listed]:

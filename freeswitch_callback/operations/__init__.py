@@ -7,7 +7,9 @@ from freeswitch_callback.operations.checks import (
     check_breakers,
     check_calling_hours,
     check_database,
+    check_disks,
     check_node,
+    check_spools,
     check_unknown,
 )
 from freeswitch_callback.operations.donotcall import BadLine, entry_of, forget, read_list
@@ -32,7 +34,9 @@ __all__ = [
     "check_breakers",
     "check_calling_hours",
     "check_database",
+    "check_disks",
     "check_node",
+    "check_spools",
     "check_unknown",
     "entry_of",
     "forget",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from freeswitch_callback.core import hours, numbers
@@ -14,13 +16,16 @@ from freeswitch_callback.core.lifecycle import State
 from freeswitch_callback.errors import CallbackError, FreeSwitchError
 from freeswitch_callback.esl import callcenter
 from freeswitch_callback.esl.client import Connection
-from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.ledger import Ledger, spool
+from freeswitch_callback.operations import machine
 
 SHORTEST_CATCH_UP = 60
 """Seconds of `discard-abandoned-after` below which a short absence of ours already loses callers."""
 
 SHORTEST_CALLING_DAY = 4 * 3600.0
 """Seconds of calling hours on the best day of a week below which a country is as good as not called."""
+
+_SAME_TIME = "let both be set by NTP (`timedatectl` tells)"
 
 _WHERE_MOST_LIVE = {"RU": "Europe/Moscow", "KZ": "Asia/Almaty"}
 
@@ -42,12 +47,53 @@ class Finding:
 
 
 def check_database(ledger: Ledger, where: str) -> Iterator[Finding]:
+    """Reachable, ours, of this release's schema, writable, and of the same time."""
     try:
         ledger.verify()
+        ledger.verify_writable()
+        asked = time.time()
+        theirs = ledger.now().timestamp()
     except CallbackError as error:
         yield Finding(Level.BAD, "database", str(error), error.exit_status)
         return
     yield Finding(Level.OK, "database", f"{where}, schema {ledger.schema_version()}")
+    if differ := machine.apart(theirs, asked, time.time()):
+        yield Finding(
+            Level.WARNING, "database", f"its clock is {differ}: recalls come due by its clock; {_SAME_TIME}"
+        )
+
+
+def check_disks(folders: Iterable[Path]) -> Iterator[Finding]:
+    """Whether there is room where the database and the spools lie, if they are on this machine."""
+    for folder in folders:
+        try:
+            room = machine.room(folder)
+        except OSError as error:
+            yield Finding(Level.WARNING, "disk", f"{folder} cannot be looked at: {error}")
+            continue
+        if room.full:
+            yield Finding(Level.BAD, "disk", f"{room}: it is full; make room, calls are lost otherwise", 5)
+        elif room.almost_full:
+            yield Finding(Level.WARNING, "disk", f"{room}: make room before it is full")
+
+
+def check_spools(nodes: Iterable[str], folder: Path) -> Iterator[Finding]:
+    """What was missed, and is not in the database yet."""
+    for node in nodes:
+        path = folder / f"{node}.spool"
+        try:
+            waiting = spool.peek(path)
+        except (OSError, CallbackError) as error:
+            yield Finding(Level.WARNING, "spool", f"{path} cannot be read: {error}")
+            continue
+        if waiting.facts:
+            since = f" since {waiting.since.astimezone():%Y-%m-%d %H:%M:%S}" if waiting.since else ""
+            facts = "1 fact waits" if waiting.facts == 1 else f"{waiting.facts} facts wait"
+            yield Finding(
+                Level.WARNING, "spool",
+                f"{path}: {facts}{since} for the database; a running engine brings them there, or else "
+                f"`freeswitch-callback run` does",
+            )  # fmt: skip
 
 
 def check_breakers(ledger: Ledger) -> Iterator[Finding]:
@@ -122,11 +168,21 @@ def check_node(
                 )
                 return
         yield Finding(Level.OK, name, "mod_callcenter and mod_db are loaded")
+        yield from _check_clock(node, name)
         yield from _check_callcenter(node, name, wanted_queues)
     except FreeSwitchError as error:
         yield Finding(Level.BAD, name, str(error), 4)
     finally:
         node.close()
+
+
+def _check_clock(node: Connection, name: str) -> Iterator[Finding]:
+    asked = time.time()
+    told = node.api("strepoch").strip()  # without a date, it tells the time
+    if told.isdecimal() and (differ := machine.apart(float(told), asked, time.time())):
+        yield Finding(
+            Level.WARNING, name, f"its clock is {differ}: waiting times and wrap-up are wrong; {_SAME_TIME}"
+        )
 
 
 def _check_callcenter(node: Connection, name: str, wanted: Callable[[str], bool]) -> Iterator[Finding]:

@@ -71,8 +71,7 @@ class Callcenter:
         action = "member-queue-start"
         if member is not None:
             action = "member-queue-resume"
-            member.leg, member.state, member.rejoined_epoch, member.abandoned_epoch = leg, "Waiting", now, 0
-            member.joined_epoch = now
+            member.leg, member.state, member.rejoined_epoch = leg, "Waiting", now
         else:
             given = leg.variables.get("cc_base_score", "")
             started = int(leg.created)
@@ -115,20 +114,24 @@ class Callcenter:
 
     def _resumed(self, queue: Queue, number: str) -> Member | None:
         self.discard()
-        if queue.abandoned_resume_allowed:
-            for member in self.members:
-                if member.queue is queue and member.state == "Abandoned" and member.cid_number == number:
-                    return member
-        return None
+        gone = [
+            member
+            for member in self.members
+            if member.queue is queue and member.state == "Abandoned" and member.cid_number == number
+        ]
+        newest = max(gone, key=lambda member: member.abandoned_epoch, default=None)
+        resumes = queue.abandoned_resume_allowed and newest is not None and newest.abandoned_epoch
+        return newest if resumes else None
 
     def discard(self) -> None:
-        """Forget those who left longer ago than their queue remembers."""
+        """Forget those who left longer ago than their queue remembers; of one whose call was cut off, that is
+        since they joined."""
         now = self._now()
         self.members = [
             member
             for member in self.members
             if member.state != "Abandoned"
-            or now - member.abandoned_epoch < member.queue.discard_abandoned_after
+            or (member.abandoned_epoch or member.joined_epoch) + member.queue.discard_abandoned_after >= now
         ]
 
     def _key(self, member: Member, key: str) -> None:
@@ -159,7 +162,7 @@ class Callcenter:
             "member-queue-end",
             CC_Queue=member.queue.name,
             CC_Member_Leaving_Time=now,
-            CC_Member_Joined_Time=member.joined_epoch,
+            CC_Member_Joined_Time=int(member.joined),
             CC_Cause="Cancel",
             CC_Cancel_Reason=reason,
             CC_Member_UUID=member.uuid,
@@ -368,7 +371,7 @@ class Callcenter:
             "CC_Agent_UUID": offer.leg.uuid if offer.leg is not None else "",
             "CC_Agent_Called_Time": int(offer.called),
             "CC_Agent_Answered_Time": int(offer.answered),
-            "CC_Member_Joined_Time": member.joined_epoch,
+            "CC_Member_Joined_Time": int(member.joined),
             "CC_Member_UUID": member.uuid,
             "CC_Member_Session_UUID": leg.uuid,
             **self._cid(leg),

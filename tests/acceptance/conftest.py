@@ -21,6 +21,7 @@ from freeswitch_callback.core.schedule import RetryRules
 from freeswitch_callback.engine.daemon import Engine, EngineRules, NodeAddress
 from freeswitch_callback.engine.recaller import RecallRules
 from freeswitch_callback.ledger import Filter, Ledger
+from freeswitch_callback.ledger.spool import Spool
 from freeswitch_callback.simulator import Answers, Call, Simulator
 
 SUPPORT = "support@default"
@@ -48,7 +49,10 @@ class House:
         self.other_nodes: list[NodeAddress] = []
         self.poll = 0.5
         self.second_look = 0.5
+        self.settle = 0.1
         self.finishing = 1.0
+        self.cdr_folders: dict[str, tuple[str, ...]] = {}
+        self.spools: dict[str, Spool] = {}
         self._running: list[tuple[Engine, gevent.Greenlet, Ledger]] = []
 
     def engine(self, **changes: Any) -> Engine:
@@ -65,8 +69,11 @@ class House:
                 lambda queue: rules,
                 poll=self.poll,
                 second_look=self.second_look,
+                settle=self.settle,
                 finishing=self.finishing,
+                cdr_folders=self.cdr_folders,
             ),
+            spools=self.spools,
         )
         self._running.append((engine, gevent.spawn(engine.run), ledger))
         self.until(lambda: engine.sites[0].up)
@@ -143,6 +150,12 @@ class House:
 
     def state(self, agent: str = "1001@default") -> str:
         return self.sim.agent(agent).state
+
+
+@pytest.fixture(autouse=True)
+def _state_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For programs that a test starts: as systemd tells them where to keep what must last."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import pytest
 from freeswitch_callback.core.facts import Mode, Outcome, Reason, Settlement
 from freeswitch_callback.core.gates import CapRules, GateRules, first_shut, verdicts
 from freeswitch_callback.core.numbers import NumberRules
+from freeswitch_callback.simulator import Declines
 from tests import hostile
 from tests.acceptance.conftest import CLIENT, SUPPORT
 
@@ -293,9 +294,25 @@ def test_why_with_a_freeswitch_away_says_what_it_cannot_tell(shell, house):
     house.sim.stop()
     status, out, err = shell("why", 1)
     assert status == 0
-    assert "its agents and calls are left out" in err
-    assert "calling hours" in out
-    assert "agent" not in out
+    assert "fs1: " in err
+    assert [line.split()[:2] for line in out.splitlines()[-3:]] == [
+        ["served", "?"], ["fairness", "?"], ["agent", "?"],
+    ]  # fmt: skip
+    assert out.count("not asked: fs1 is out of reach") == 3
+    assert gates(shell)[1]["agent"]["open"] is None
+
+
+def test_why_knows_the_agents_who_rest_though_another_process_called_them(shell, house):
+    house.sim.set_behaviour("1001@default", Declines(after=0.01))
+    house.missed()
+    house.free()
+    engine = house.engine()
+    house.until(lambda: any(attempt["outcome"] for attempt in house.attempts()))
+    house.stop(engine)
+    _, by_name = gates(shell)
+    assert by_name["agent"]["open"] is False
+    assert by_name["agent"]["text"] == "none of the 1 agents on duty is free"
+    assert datetime.fromisoformat(by_name["agent"]["opens_at"]) > datetime.now(UTC)
 
 
 def test_why_says_when_a_gate_opens(shell, house):

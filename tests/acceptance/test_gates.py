@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_a_number_is_not_called_more_often_than_its_cap(house, sim):
     house.free()
     house.until(lambda: look_at(house, waiting) > datetime.now(UTC) + timedelta(hours=23))
     assert [dialled.number for dialled in sim.dialled] == [CLIENT]
-    assert why(house, waiting) == "caps: 1 recalls to this number within 24 h"
+    assert why(house, waiting) == "caps: 1 recall to this number within 24 h"
     house.stop(engine)
 
 
@@ -135,6 +136,49 @@ def test_the_breaker_stops_all_recalls_to_a_prefix_until_it_is_reset(house, sim)
     house.until(lambda: all(row["closed_as"] == "recalled" for row in house.rows()))
 
 
+def test_a_breaker_that_trips_again_is_said_again(house, sim, capsys):
+    house.gates = replace(house.gates, caps=CapRules(breaker=1))
+    for number in OTHERS[:3]:
+        sim.client(number, Answers(after=0.02, talks=0.05))
+        house.missed(phone=number)
+    engine = house.engine()
+    house.free()
+
+    def alarms():
+        said.append(capsys.readouterr().out)
+        return "".join(said).count("breaker_open")
+
+    said = []
+    house.until(lambda: alarms() == 1)
+    house.ledger.reset_breakers(None, by="anna")
+    engine.wake()
+    house.until(lambda: alarms() == 2)
+    assert len(sim.dialled) == 2
+
+
+def test_of_one_queue_no_more_are_up_at_once_than_configured_and_the_next_follows_at_once(house, sim):
+    house.gates = replace(house.gates, caps=CapRules(at_once=1))
+    for number in OTHERS[:4]:
+        sim.client(number, Answers(after=0.02, talks=0.1))
+        house.missed(phone=number)
+    house.engine()
+    house.free()
+    house.free("1002@default")
+    house.until(lambda: all(row["closed_as"] == "recalled" for row in house.rows()), timeout=9.0)
+    times = sorted((a["sent_at"], a["ended_at"]) for id_ in range(1, 5) for a in house.attempts(id_))
+    assert all(ended <= sent for (_, ended), (sent, _) in pairwise(times))
+
+
+def test_who_gives_up_is_called_at_once_and_not_taken_for_somebody_on_the_line(house, sim):
+    house.engine()
+    sim.set_behaviour("1001@default", Answers(after=1.0))
+    house.free()
+    call = sim.call(CLIENT, to="3000")
+    assert sim.wait_for(lambda: sim.phone_log("1001@default"))
+    call.hang_up()
+    house.row(call_uuid=call.uuid, closed_as="recalled")
+
+
 def test_who_is_on_the_line_is_not_called_meanwhile(house, sim):
     sim.add_queue("sales@default", extension="3100")
     sim.add_tier("sales@default", "1002@default")
@@ -147,6 +191,8 @@ def test_who_is_on_the_line_is_not_called_meanwhile(house, sim):
     house.until(lambda: look_at(house, waiting) > datetime.now(UTC) + timedelta(seconds=5))
     assert (house.attempts(waiting), sim.dialled) == ([], [])
     call.hang_up()
+    switchboard = engine.sites[0].recaller.switchboard
+    house.until(lambda: not switchboard.on_the_line(CLIENT, house.gates.numbers))
     house.row(call_uuid=call.uuid)
     house.ledger.reconsider()
     engine.wake()
@@ -159,12 +205,14 @@ def test_an_extension_of_the_house_is_called_back_only_where_that_is_configured(
         house.gates = replace(
             house.gates, numbers=replace(house.gates.numbers, extensions=(re.compile("1[0-9]{3}"),))
         )
-    house.engine(extension_dial_string="sofia/gateway/main/{number}")
+    sim.gateways |= {"house"}
+    house.engine(extension_dial_string="sofia/gateway/house/{number}")
     sim.client("1007", Answers(after=0.02, talks=0.1))
     house.free()
     house.missed(phone="1007", queue=SUPPORT)
     if listed:
         assert house.row(closed_as="recalled")["number"] == "1007"
+        assert any("sofia/gateway/house/1007" in text for _, text in sim.commands)
     else:
         assert house.row(state="closed")["note"].startswith("number: ")
         assert sim.dialled == []

@@ -107,27 +107,27 @@ def reached(phone, talked, domain="default"):
 
 def test_who_was_reached_for_less_than_min_talk_was_not_reached(ledger):
     recorded = recorder(ledger)
-    recorded.missed(missed("+12025550100"))
-    recorded.reached(reached("12025550100", 9.9))
+    recorded.take(missed("+12025550100"))
+    recorded.take(reached("12025550100", 9.9))
     assert [row["state"] for row in rows(ledger)] == ["waiting"]
-    recorded.reached(reached("12025550100", 10.0))  # as the gateway wants it, and as long as it takes
+    recorded.take(reached("12025550100", 10.0))  # as the gateway wants it, and as long as it takes
     assert [row["closed_as"] for row in rows(ledger)] == ["served_outbound"]
 
 
 @pytest.mark.parametrize("phone", ["1002", "agent1001", "anonymous", "+12025550101"])
 def test_a_call_to_anybody_else_closes_nothing(ledger, phone):
     recorded = recorder(ledger)
-    recorded.missed(missed("+12025550100"))
-    recorded.reached(reached(phone, 60))
+    recorded.take(missed("+12025550100"))
+    recorded.take(reached(phone, 60))
     assert [row["state"] for row in rows(ledger)] == ["waiting"]
 
 
 def test_of_a_companys_number_the_call_is_taken_back_and_nothing_closed(ledger):
     recorded = recorder(ledger, remember_agent=True, shared=frozenset({"+12025550124"}))
-    recorded.missed(missed("+12025550124"))
+    recorded.take(missed("+12025550124"))
     for event in recordings.events("intercepted_from_the_queue"):
         recorded.feed(event)
-    recorded.reached(reached("+12025550124", 60))
+    recorded.take(reached("+12025550124", 60))
     [row] = rows(ledger)
     assert (row["call_uuid"], row["state"]) == ("c", "waiting")
 
@@ -137,6 +137,6 @@ def test_whom_a_client_talked_to_is_kept_where_the_rules_ask_for_it(ledger, reme
     recorded = recorder(ledger, remember_agent=remembered)
     for event in recordings.events("answered"):
         recorded.feed(event)
-    recorded.missed(missed("+12025550105"))
+    recorded.take(missed("+12025550105"))
     [due] = ledger.due(None, 10)
     assert due.last_agent == ("1001@default" if remembered else None)

@@ -62,6 +62,22 @@ def test_events_seen_twice_change_nothing(name):
     assert outcome(reduce(advance, twice, progress)) == outcome(reduce(advance, events, progress))
 
 
+def test_a_client_who_refuses_at_once_was_rung_though_the_hangup_is_told_before_the_leg():
+    """Order is kept within a leg only most of the time: seen on a running FreeSWITCH with busy clients."""
+    name = "recall_agent_first_client_busy"
+    progress, events = attempt_of(name, AGENT)
+    hangup = next(e for e in events if e.name == "CHANNEL_HANGUP" and e.get("Hangup-Cause") == "USER_BUSY")
+    of_leg = [e for e in events if e.get("Unique-ID") == hangup.get("Unique-ID") and e is not hangup]
+    others = [e for e in events if e not in of_leg and e is not hangup]
+    end_at = next(
+        i for i, e in enumerate(others) if e.get("Unique-ID") == progress.call_uuid and "HANGUP" in e.name
+    )
+    for late in ([], of_leg):  # never told of, or told of afterwards
+        told = [*others[:end_at], hangup, *late, *others[end_at:]]
+        end = reduce(advance, told, progress)
+        assert (outcome(end), end.client_rang) == ((Outcome.BUSY, "USER_BUSY"), True)
+
+
 @pytest.mark.parametrize("name", [n for n in STORIES if n.startswith("reserved_recall")])
 def test_a_long_enough_talk_closes_the_recall_and_a_short_one_is_tried_again(name):
     progress, events = attempt_of(name, STORIES[name][0])

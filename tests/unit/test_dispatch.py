@@ -66,6 +66,18 @@ def test_an_agent_is_free_when_the_queue_itself_would_call_them(changes, free):
     assert bool(dispatch.free([agent("1001", **changes)], NOW)) is free
 
 
+@pytest.mark.parametrize(
+    ("state", "serves"),
+    [
+        ("Ready", True), ("No Answer", True), ("Offering", True), ("Active Inbound", True), ("Standby", True),
+        ("Unknown", False), ("", False),
+    ],
+)  # fmt: skip
+def test_an_agent_on_a_call_serves_their_queues_all_the_same(state, serves):
+    """Their tiers are read while they talk; no event tells of a tier when they get free."""
+    assert dispatch.serving(state) is serves
+
+
 def test_the_end_of_wrap_up_comes_without_an_event_so_its_time_is_kept():
     agents = [
         agent("1001", free_from=NOW + 30),

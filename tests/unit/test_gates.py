@@ -171,16 +171,16 @@ def test_an_entry_without_an_end_shuts_for_good_and_one_with_an_end_until_then()
         (
             CapRules(per_prefix=1, breaker=0),
             Usage(prefix=(ago(minutes=10),)),
-            "1 recalls to +1202555… within an hour",
+            "1 recall to +1202555… within an hour",
             ago(minutes=10) + timedelta(hours=1),
         ),
         (
             CapRules(per_minute=1),
             Usage(everything=(ago(seconds=10),)),
-            "1 recalls to anybody within a minute",
+            "1 recall to anybody within a minute",
             ago(seconds=10) + timedelta(minutes=1),
         ),
-        (CapRules(at_once=3), Usage(queue=3), "3 recalls of s@acme are up", None),
+        (CapRules(at_once=3), Usage(queue=3), "3 recalls of s@acme up now", None),
         (CapRules(at_once=3), Usage(queue=2), None, None),
         (
             CapRules(0, 0, 0, 0, 0),
@@ -191,7 +191,7 @@ def test_an_entry_without_an_end_shuts_for_good_and_one_with_an_end_until_then()
         (
             CapRules(per_number=1, per_minute=1),  # both are reached: the one that opens last is told
             Usage(number=(ago(seconds=5),), everything=(ago(seconds=5),)),
-            "1 recalls to this number within 24 h",
+            "1 recall to this number within 24 h",
             ago(seconds=5) + timedelta(days=1),
         ),
     ],

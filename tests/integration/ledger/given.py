@@ -11,11 +11,14 @@ from typing import Any
 from freeswitch_callback.core import gates
 from freeswitch_callback.core.facts import Claim, Missed, Mode, Opening, Outcome, Reason, Settlement
 from freeswitch_callback.core.gates import CapRules, Case, Verdict
-from freeswitch_callback.ledger import Ledger, Recorded
+from freeswitch_callback.ledger import Ledger, Recorded, migrations
 
 ANNA, BORIS = "+4930111111", "+4930222222"
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 QUEUE = "support@default"
+
+STEPS = [step.name for step in migrations.STEPS]
+"""What a new database goes through."""
 
 RETRY = Settlement(outcome=Outcome.BUSY, hangup_cause="USER_BUSY", retry_in=0.0)
 PARKED = Settlement(outcome=Outcome.UNKNOWN)

@@ -160,7 +160,7 @@ def test_a_queues_recalls_that_are_up_are_counted(ledger: Ledger):
     first = judged(ledger, told[0].recall_id, **rules)
     assert isinstance(first, Claim)
     assert isinstance(judged(ledger, told[1].recall_id, **rules), Claim)
-    assert str(judged(ledger, told[2].recall_id, **rules)) == "caps: 2 recalls of a@x are up"
+    assert str(judged(ledger, told[2].recall_id, **rules)) == "caps: 2 recalls of a@x up now"
     assert isinstance(judged(ledger, elsewhere.recall_id, **rules), Claim)
     assert ledger.dialling(first)
     assert ledger.settle(first, ended(), NOON)

@@ -130,7 +130,7 @@ def test_connections_say_who_they_are_and_speak_utf8_in_utc(database: Database):
     assert sql(database, "SHOW application_name") == "freeswitch-callback"
     assert sql(database, "SHOW client_encoding") == "UTF8"
     assert sql(database, "SHOW TimeZone") == "UTC"
-    assert sql(database, "SHOW statement_timeout") == "10s"
+    assert sql(database, "SHOW statement_timeout") == "8s"
 
 
 def test_who_migrates_waits_for_another_process_that_does(
@@ -210,6 +210,26 @@ def test_a_server_that_falls_silent_is_given_up(proxy: Proxy, name: str, monkeyp
         proxy.silent = True
         with pytest.raises(DatabaseUnreachable):
             sql(database, "SELECT 1")
+
+
+def test_of_a_silent_server_one_idle_connection_is_tried_and_the_others_are_given_up(
+    proxy: Proxy, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Else a full pool of them takes minutes to notice."""
+    for deadline in ("BEGIN_DEADLINE", "CONNECT_DEADLINE"):
+        monkeypatch.setattr(postgresql, deadline, 0.05)
+    with closing(
+        open_database(f"postgresql://postgres@127.0.0.1:{proxy.server.server_port}/{name}")
+    ) as database:
+        asked = [gevent.spawn(sql, database, "SELECT pg_sleep(0.01)") for _ in range(3)]
+        gevent.joinall(asked, raise_error=True)
+        proxy.silent = True
+        began = []
+        begin = postgresql._begin
+        monkeypatch.setattr(postgresql, "_begin", lambda *how: began.append(how) or begin(*how))
+        with pytest.raises(DatabaseUnreachable, match="did not accept"):
+            sql(database, "SELECT 1")
+        assert len(began) == 1
 
 
 def test_a_server_that_accepts_and_says_nothing(proxy: Proxy, monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ from freeswitch_callback.errors import DatabaseUnreachable, NotOurDatabase, Sche
 from freeswitch_callback.ledger import Filter, Ledger, migrations, models
 from freeswitch_callback.ledger.database import open_database
 from freeswitch_callback.ledger.migrations import Step
-from tests.integration.ledger.given import NOON, RETRY, claim, missed, opening, waiting
+from tests.integration.ledger.given import NOON, RETRY, STEPS, claim, missed, opening, waiting
 
 NEXT = Step("next", ("ALTER TABLE missed ADD COLUMN later TEXT",))
 BROKEN = Step("broken", ("ALTER TABLE missed ADD COLUMN half TEXT", "CREATE TABLE missed (id INTEGER)"))
@@ -46,7 +46,7 @@ def test_an_empty_database_is_migrated_once(empty_url: str):
     with closing(Ledger(empty_url)) as ledger:
         with pytest.raises(SchemaTooOld, match="migrate"):
             ledger.verify()
-        assert ledger.migrate() == ["tables", "gates"]
+        assert ledger.migrate() == STEPS
         assert ledger.migrate() == []
         ledger.verify()
         assert ledger.schema_version() == migrations.LATEST
@@ -103,7 +103,7 @@ def test_what_schema_1_held_is_there_in_schema_2(empty_url: str, monkeypatch: py
     with closing(open_database(empty_url)) as database:
         database.write(lambda t: [t.database.execute_sql(statement) for statement in ROWS_OF_SCHEMA_1])
     with closing(Ledger(empty_url)) as ledger:
-        assert ledger.migrate() == ["gates"]
+        assert ledger.migrate() == ["gates", "catch-up"]
         (due,) = ledger.due(None, 9)
         assert (due.id, due.number, due.priority, due.attempts) == (1, "+4930111111", 2, 1)
         shown = ledger.show(due.missed_id)
@@ -197,7 +197,7 @@ def test_a_schema_of_our_own_in_somebody_elses_postgresql_database(postgres_serv
     postgres_server.run("CREATE TABLE invoices (id INTEGER)", name)
     postgres_server.run("CREATE SCHEMA callback", name)
     with closing(Ledger(postgres_server.url(name) + "&options=-csearch_path%3Dcallback")) as ledger:
-        assert ledger.migrate() == ["tables", "gates"]
+        assert ledger.migrate() == STEPS
         assert waiting(ledger).new
 
 
@@ -212,7 +212,7 @@ def test_an_empty_file_becomes_the_database(tmp_path: Path):
     path = tmp_path / "empty.db"
     path.touch()
     with closing(Ledger(f"sqlite://{path}")) as ledger:
-        assert ledger.migrate() == ["tables", "gates"]
+        assert ledger.migrate() == STEPS
 
 
 def test_a_missing_folder_is_named_and_made_only_if_told(tmp_path: Path):
@@ -220,7 +220,7 @@ def test_a_missing_folder_is_named_and_made_only_if_told(tmp_path: Path):
     with closing(Ledger(f"sqlite://{path}")) as ledger:
         with pytest.raises(DatabaseUnreachable, match=f"folder {path.parent} does not exist"):
             ledger.migrate()
-        assert ledger.migrate(create_folder=True) == ["tables", "gates"]
+        assert ledger.migrate(create_folder=True) == STEPS
 
 
 def test_a_folder_in_the_place_of_the_file(tmp_path: Path):

@@ -216,7 +216,7 @@ class TestEvent:
         with pytest.raises(ProtocolError, match="Event-Name"):
             Event(body)
 
-    @pytest.mark.parametrize("stamp", ["", "x", "-1", "٣"])
+    @pytest.mark.parametrize("stamp", ["", "x", "-1", "٣", "9" * 400])
     def test_a_time_that_is_none_is_said(self, stamp: str) -> None:
         with pytest.raises(ProtocolError, match="Timestamp"):
             _ = plain(f"Event-Name: X\nEvent-Date-Timestamp: {quote(stamp)}\n\n").timestamp

@@ -1,0 +1,197 @@
+"""After every connect: whoever gave up while nobody listened, read back from the queues' lists of members.
+
+The lists are read at once, since a queue forgets those who left, and judged a moment later: by then events
+have told of every call that was still up, and other engines have written what they heard.
+
+Afterwards it is noted how far this node's events were taken in. What lies before that mark has been told,
+whoever asks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+import structlog
+
+from freeswitch_callback.core import catchup
+from freeswitch_callback.core.capture import CaptureRules
+from freeswitch_callback.core.catchup import AtTheSwitch, Heard, Limits
+from freeswitch_callback.core.facts import Missed
+from freeswitch_callback.core.numbers import NumberRules
+from freeswitch_callback.engine.clock import Clock
+from freeswitch_callback.errors import CommandFailed, ProtocolError, UnsafeValue
+from freeswitch_callback.esl import callcenter
+from freeswitch_callback.esl.callcenter import Member, Queue
+from freeswitch_callback.esl.node import Node
+from freeswitch_callback.ledger import Ledger
+
+log = structlog.get_logger(__name__)
+
+_ON_ITS_WAY = 2.0
+"""Seconds that an event may take from FreeSWITCH to here."""
+_REMEMBER = 3600.0
+"""Seconds; longer than a queue usually remembers who left."""
+
+
+class CatchUp:
+    """One node's. `settle`: seconds between connecting and judging.
+
+    `live` and `heard` tell of all nodes: the numbers on channels that are up, and what events told of calls.
+    `last_answer`: when an agent of this node last began to talk, epoch seconds. `record` puts a missed call
+    on record; `behind`: how many facts are not there yet.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        ledger: Ledger,
+        *,
+        record: Callable[[Missed], object],
+        behind: Callable[[], int],
+        capture: Callable[[], CaptureRules],
+        numbers: Callable[[str], NumberRules],
+        live: Callable[[], Iterable[str]],
+        heard: Callable[[], Iterable[Heard]],
+        last_answer: Callable[[], int],
+        settle: float,
+        clock: Clock,
+    ) -> None:
+        self._node = node
+        self._ledger = ledger
+        self._record = record
+        self._record_is_behind = behind
+        self._capture = capture
+        self._numbers = numbers
+        self._live = live
+        self._heard = heard
+        self._last_answer = last_answer
+        self._settle = settle
+        self._clock = clock
+        self._rows: dict[tuple[object, ...], Member] = {}
+        self._read = False
+        self._pending = False
+        self._to_be_judged = False  # and has not been tried yet
+        self._up_at = 0.0
+        self._judge_at = 0.0
+        self._heard_until = 0.0  # FreeSWITCH's time; what is before it was taken in
+        self._noted = 0.0
+        self._busy = False
+        self._behind = 0.0  # how far FreeSWITCH's clock, and with it the newest event, is behind ours
+        self._on_the_line: dict[str, float] = {}  # number: when it was last seen there
+
+    def came_up(self) -> None:
+        """FreeSWITCH tells its events from now on."""
+        self._up_at = self._clock.time()
+        self._judge_at = self._clock.monotonic() + self._settle
+        self._read, self._pending, self._to_be_judged = False, True, True
+
+    def takes_in(self) -> None:
+        """An event is being taken in."""
+        self._busy = True
+
+    def took_in(self, at: float) -> None:
+        """It was, whole. `at`: its own time, FreeSWITCH's seconds since 1970."""
+        self._busy = False
+        self._behind = self._clock.time() - at
+        self._heard_until = max(self._heard_until, at)
+
+    def due_in(self) -> float:
+        """Seconds until there is something to do that should not wait for the next poll."""
+        return max(0.01, self._judge_at - self._clock.monotonic()) if self._to_be_judged else math.inf
+
+    def run(self) -> int:
+        """Do what is to be done now; how many missed calls were found. Raises what FreeSWITCH or the database
+        raises; run it again then."""
+        if not self._pending:
+            self._all_is_quiet()
+            self._note()
+            return 0
+        self._to_be_judged = self._clock.monotonic() < self._judge_at
+        self._look_who_is_on_the_line()
+        if not self._read:
+            self._keep(self._members(self._queues()))
+            self._read = True
+        if self._clock.monotonic() < self._judge_at or self._record_is_behind():
+            return 0  # what is on record decides
+        up_at = self._up_at
+        told = self._judge()
+        if self._up_at == up_at:  # else it was lost and came up again meanwhile: there is another gap
+            self._rows.clear()
+            self._pending = False
+            self._all_is_quiet()
+            self._note()
+        return told
+
+    def _judge(self) -> int:
+        queues = self._queues()
+        self._keep(self._members(queues))
+        rows = list(self._rows.values())
+        since = catchup.since(rows)
+        if since is None:
+            return 0
+        record = self._ledger.on_record(
+            self._node.name,
+            sorted({row.uuid for row in rows}),
+            sorted(set(catchup.numbers(rows, self._numbers))),
+            since,
+        )
+        switch = AtTheSwitch(
+            up_at=self._up_at - self._behind,
+            live=frozenset(self._live()),
+            heard=(*self._heard(), *(Heard(number, at) for number, at in self._on_the_line.items())),
+            limits={q.name: Limits(q.max_wait_time, q.max_wait_time_with_no_agent) for q in queues},
+            last_answer=self._last_answer(),
+        )
+        wants = self._capture().wants
+        result = catchup.found(self._node.name, rows, record, switch, wants, self._numbers)
+        for missed in result.missed:
+            self._record(missed)
+        if result.missed or result.left_out:
+            log.info(
+                "caught_up", node=self._node.name, found=len(result.missed), left_out=result.left_out or None
+            )
+        return len(result.missed)
+
+    def _look_who_is_on_the_line(self) -> None:
+        """Should the connection be lost before rows are judged, nobody else will know."""
+        now = self._clock.time()
+        self._on_the_line = {n: at for n, at in self._on_the_line.items() if at > now - _REMEMBER}
+        # Behind whatever is in the lists by now, which have whole seconds.
+        self._on_the_line.update(dict.fromkeys(self._live(), now + 1))
+
+    def _queues(self) -> list[Queue]:
+        return callcenter.queues(self._node)
+
+    def _members(self, queues: Iterable[Queue]) -> Iterable[Member]:
+        """Of all queues: a stay in one that is not captured tells what became of one that is."""
+        for queue in queues:
+            try:
+                yield from callcenter.members(self._node, queue.name)
+            except (CommandFailed, ProtocolError, UnsafeValue) as error:  # this one is gone, or was never fit
+                log.warning("queue_not_caught_up", node=self._node.name, queue=queue.name, error=str(error))
+
+    def _keep(self, members: Iterable[Member]) -> None:
+        """Everybody who is in a list, or was at an earlier look: by then FreeSWITCH may have forgotten them.
+        Of a member who is there again in another state, the newer row says more."""
+        for member in members:
+            stay = (member.queue, member.uuid, max(member.joined_epoch, member.rejoined_epoch))
+            self._rows[stay] = member
+
+    def _all_is_quiet(self) -> None:
+        """While nothing waits to be taken in, all has been, also where FreeSWITCH had nothing to say."""
+        if not self._busy:
+            quiet_since = self._clock.time() - self._behind - _ON_ITS_WAY
+            self._heard_until = max(self._heard_until, quiet_since)
+
+    def finish(self) -> None:
+        """Note how far this was heard by an engine that stops."""
+        if not self._pending:
+            self._note()
+
+    def _note(self) -> None:
+        if self._heard_until > self._noted:
+            until = self._heard_until
+            self._ledger.note_heard(self._node.name, datetime.fromtimestamp(until, UTC))
+            self._noted = until

@@ -1,0 +1,101 @@
+"""What a catch-up asks the record, and how two tellings of one call become one row.
+
+A call that was caught up bears a made-up call uuid (`core.catchup.MEMBER`), because the list of members does
+not name the call. Whoever knows the call itself, a late event or a CDR, tells it under its own. They are the
+same call if they are the same stay of the same member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from freeswitch_callback.core import facts
+from freeswitch_callback.core.catchup import MEMBER, OnRecord, OwnCall, Recorded
+from freeswitch_callback.core.facts import Mode
+from freeswitch_callback.ledger.database import Row, Transaction
+from freeswitch_callback.ledger.models import Attempt, Heard, Missed, Talk
+
+BATCH = 500
+"""Members or numbers in one query."""
+_LONGEST_RECALL = timedelta(hours=4)
+_SET_BACK = timedelta(minutes=5)
+_WHOLE_SECONDS = timedelta(seconds=1)
+
+
+def on_record(
+    transaction: Transaction, node: str, members: Sequence[str], numbers: Sequence[str], since: datetime
+) -> OnRecord:
+    """Of these members (uuids) of a node, and of these numbers (E.164): the missed calls recorded from
+    `since` on, the recalls through a queue, and who was talked to. Sets of any size, in few queries."""
+    calls: dict[int, Recorded] = {}
+    talked: dict[str, datetime] = {}
+    for column, values in ((Missed.member_uuid, members), (Missed.number, numbers)):
+        for batch in _batches(values):
+            of_them = Missed.select().where(column << batch, Missed.node == node, Missed.recorded_at >= since)
+            for row in transaction.rows(of_them):
+                calls[row["id"]] = Recorded(
+                    row["member_uuid"], row["phone"], row["calldate"], row["recorded_at"]
+                )
+    for batch in _batches(numbers):
+        for query in (
+            Missed.select(Missed.number, Missed.recalldate.alias("at")).where(
+                Missed.number << batch, Missed.recalldate >= since
+            ),
+            Talk.select(Talk.number, Talk.at).where(Talk.number << batch, Talk.at >= since),
+        ):
+            for row in transaction.rows(query):
+                talked[row["number"]] = max(row["at"], talked.get(row["number"], row["at"]))
+    own = Attempt.select(Attempt.number, Attempt.made_at, Attempt.ended_at).where(
+        Attempt.counts,
+        Attempt.made_at >= since - _LONGEST_RECALL,
+        Attempt.node == node,
+        Attempt.mode == Mode.QUEUE,
+        Attempt.ended_at.is_null() | (Attempt.ended_at >= since),
+    )
+    return OnRecord(
+        heard_until=transaction.value(Heard.select(Heard.until).where(Heard.node == node)),
+        calls=tuple(calls.values()),
+        own=[OwnCall(row["number"], row["made_at"], row["ended_at"]) for row in transaction.rows(own)],
+        talked=talked,
+    )
+
+
+def note_heard(transaction: Transaction, node: str, until: datetime) -> None:
+    """All that this node told up to then was taken in. Never moves back, unless the clock was set back."""
+    mark = Heard.insert(node=node, until=until).on_conflict(
+        conflict_target=[Heard.node],
+        update={Heard.until: until},
+        where=(Heard.until < until) | (Heard.until > until + _SET_BACK),
+    )
+    transaction.rows(mark.returning(Heard.id))
+
+
+def made_up(missed: facts.Missed) -> bool:
+    """Whether this tells of a member, and not of a call."""
+    return missed.call_uuid.startswith(MEMBER)
+
+
+def same_call(transaction: Transaction, missed: facts.Missed) -> Row | None:
+    """The row of this call under its other name: the caught-up one of a call that is told by itself, or the
+    other way round. Who asks is alone with this member until the end of the transaction."""
+    if missed.member_uuid is None:
+        return None
+    transaction.alone(f"member {missed.node} {missed.member_uuid}")
+    caught_up = Missed.call_uuid.startswith(MEMBER)
+    of_member = Missed.select().where(Missed.node == missed.node, Missed.member_uuid == missed.member_uuid)
+    if made_up(missed):
+        # An earlier stay of a member that was resumed is on record before this one began.
+        same = of_member.where(
+            ~caught_up,
+            Missed.calldate <= missed.calldate + _WHOLE_SECONDS,
+            Missed.recorded_at >= missed.calldate - _WHOLE_SECONDS,
+        )
+    else:
+        # Whole seconds there, microseconds here; a later stay began after this call had ended.
+        same = of_member.where(caught_up, Missed.calldate > missed.calldate - _WHOLE_SECONDS)
+    return transaction.row(transaction.locked(same.order_by(Missed.calldate, Missed.id).limit(1)))
+
+
+def _batches(values: Sequence[str]) -> list[Sequence[str]]:
+    return [values[start : start + BATCH] for start in range(0, len(values), BATCH)]

@@ -1,0 +1,140 @@
+"""What `check` finds on the machine, in the database's rights, and between the clocks."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from freeswitch_callback.core.facts import Missed, Reason
+from freeswitch_callback.errors import DatabaseReadOnly, SchemaTooNew
+from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.ledger.spool import Spool, Waiting, peek
+from freeswitch_callback.operations import machine
+from freeswitch_callback.simulator import commands
+from tests import postgres
+from tests.acceptance.conftest import CLIENT
+
+
+def lines(out: str, what: str) -> list[str]:
+    return [line for line in out.splitlines() if line.split()[1] == what + ":"]
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "told"),
+    [
+        (9e6, 100e9, "bad"),
+        (199e6, 1e9, "warning"),
+        (4.9e9, 100e9, "warning"),
+        (5.1e9, 100e9, None),
+        (201e6, 1e9, None),
+    ],
+)
+def test_disks_that_run_full(shell, monkeypatch, free, total, told):
+    monkeypatch.setattr(machine, "room", lambda folder: machine.Room(folder, int(free), int(total)))
+    status, out, _ = shell("check")
+    assert {line.split()[0] for line in lines(out, "disk")} == ({told} if told else set())
+    assert status == (5 if told == "bad" else 0)
+
+
+def test_a_disk_without_room_for_a_file_is_full():
+    assert machine.Room(Path("/x"), 10**12, 10**12, files_left=False).full
+
+
+def test_a_real_disk_has_room_and_is_found_by_a_folder_that_is_not_there_yet(tmp_path):
+    room = machine.room(tmp_path / "not" / "yet")
+    assert room.folder == tmp_path
+    assert 0 < room.free <= room.total
+
+
+def test_a_folder_that_cannot_be_looked_at(shell, monkeypatch):
+    def denied(_: Path) -> machine.Room:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(machine, "room", denied)
+    status, out, _ = shell("check")
+    assert (status, "cannot be looked at" in lines(out, "disk")[0]) == (0, True)
+
+
+def test_a_database_that_can_only_be_read(shell, house, monkeypatch):
+    if house.url.startswith("postgresql"):
+        name = house.url.partition("?")[0].rpartition("/")[2]
+        postgres.server().run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    else:
+
+        def read_only(_: Ledger) -> None:
+            raise DatabaseReadOnly("attempt to write a readonly database")
+
+        monkeypatch.setattr(Ledger, "verify_writable", read_only)
+    status, out, _ = shell("check")
+    assert status == 5
+    assert lines(out, "database")[0].startswith("bad")
+
+
+def test_a_schema_of_a_newer_release(shell, monkeypatch):
+    def too_new(_: Ledger) -> None:
+        raise SchemaTooNew("a newer release wrote it")
+
+    monkeypatch.setattr(Ledger, "verify", too_new)
+    status, out, _ = shell("check")
+    assert status == 5
+    assert "a newer release" in lines(out, "database")[0]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(-45, "behind"), (60, "ahead of"), (20, None), (-20, None)])
+def test_another_time_at_the_database(shell, monkeypatch, seconds, told):
+    monkeypatch.setattr(Ledger, "now", lambda _: datetime.now(UTC) + timedelta(seconds=seconds))
+    status, out, _ = shell("check")
+    found = [line for line in lines(out, "database") if line.startswith("warning")]
+    assert (status, len(found)) == (0, 1 if told else 0)
+    assert told is None or told in found[0]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(-45, "behind"), (60, "ahead of"), (20, None)])
+def test_another_time_at_freeswitch(shell, monkeypatch, seconds, told):
+    shifted = str(int(datetime.now(UTC).timestamp()) + seconds)
+    monkeypatch.setattr(commands.Commands, "_api_strepoch", lambda *_: shifted)
+    status, out, _ = shell("check")
+    found = [line for line in lines(out, "fs1") if line.startswith("warning")]
+    assert (status, len(found)) == (0, 1 if told else 0)
+    assert told is None or told in found[0]
+
+
+CALLED = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
+
+
+def missed(number: int) -> Missed:
+    return Missed("fs1", f"c{number}", CLIENT, CALLED + timedelta(minutes=number), 30, Reason.ABANDONED)
+
+
+def test_calls_that_wait_for_the_database(shell, tmp_path):
+    shell.path.write_text(shell.path.read_text() + f'capture.spool = "{tmp_path}/spool"\n')
+    with closing(Spool(tmp_path / "spool" / "fs1.spool")) as spool:
+        assert lines(shell("check")[1], "spool") == []
+        spool.append(missed(1), missed(2), missed(3))
+        spool.oldest(1)
+        spool.drained(1)
+        status, out, _ = shell("check")
+    [line] = lines(out, "spool")
+    assert status == 0
+    assert f"2 facts wait since {(CALLED + timedelta(minutes=2)).astimezone():%Y-%m-%d %H:%M}" in line
+
+
+def test_a_spool_that_is_none(shell, tmp_path):
+    shell.path.write_text(shell.path.read_text() + f'capture.spool = "{tmp_path}/spool"\n')
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "fs1.spool").write_text("something else")
+    assert "cannot be read: it is not a spool" in lines(shell("check")[1], "spool")[0]
+
+
+def test_a_spool_is_looked_at_while_another_process_writes_to_it(tmp_path):
+    path = tmp_path / "fs1.spool"
+    assert peek(path) == Waiting()
+    with closing(Spool(path)) as spool:
+        assert peek(path) == Waiting()
+        spool.append(missed(1))
+        with path.open("ab") as half:
+            half.write(b'{"v":1,"fact":"mis')
+        assert peek(path) == Waiting(1, CALLED + timedelta(minutes=1))
