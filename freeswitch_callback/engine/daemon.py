@@ -114,7 +114,7 @@ class Engine:
             log.info("engine_started", engine=self.name, nodes=[site.node.name for site in self.sites])
             for site in self.sites:
                 site.node.start()
-            tasks = [self._recall, self._keep_leases, self._reconsider]
+            tasks = [self._recall, self._keep_leases, self._reconsider, self._listen]
             for site in self.sites:
                 tasks += [site.watch, site.cdrs.run, site.recorder.drain]
             work = [gevent.spawn(task) for task in tasks]
@@ -229,6 +229,10 @@ class Engine:
             self._ledger.reconsider, what="look at all gates anew", stopping=self._stopping, clock=self.clock
         )
         self.wake()
+
+    def _listen(self) -> None:
+        """What other engines and commands do to recalls; without a word from them the poll finds it."""
+        self._ledger.listen(self.wake)
 
     def _keep_leases(self) -> None:
         loop = self.loops.add("leases")

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import peewee
 
 from freeswitch_callback.errors import ConfigurationError
+from freeswitch_callback.ledger.listening import CHANNEL
 from freeswitch_callback.ledger.models import LINE, Table, clean
 
 Result = TypeVar("Result")
@@ -34,6 +35,7 @@ class Transaction:
 
     database: peewee.Database
     now: datetime
+    teller: str = ""
 
     def after(self, seconds: float) -> datetime:
         return self.now + timedelta(seconds=max(-LONGEST, min(LONGEST, seconds)))
@@ -57,6 +59,12 @@ class Transaction:
         """Writes one row; its id."""
         query = table.insert(**values).returning(table.id).tuples()
         return int(next(iter(query.execute(self.database)))[0])
+
+    def tell(self) -> None:
+        """Other processes hear, once this is committed, that a recall may be due sooner. On SQLite nobody
+        listens: they see it at their next poll."""
+        if self.database.for_update:
+            self.database.execute_sql("SELECT pg_notify(%s, %s)", (CHANNEL, self.teller))
 
     def alone(self, *names: str) -> None:
         """Waits for every other transaction that said one of these names; those who say one later wait for
@@ -103,6 +111,9 @@ class Database(Protocol):
 
     def migrate(self, work: Work[Result], *, create_folder: bool) -> Result:
         """As `write`, alone: others who migrate wait, and no deadline ends it. May create the database."""
+
+    def listen(self, on_change: Callable[[], None]) -> None:
+        """See `Ledger.listen`."""
 
     def close(self) -> None:
         """Ends threads and connections; a later call opens new ones."""

@@ -58,6 +58,9 @@ class Watched:
     def migrate(self, work: Work[Result], *, create_folder: bool) -> Result:
         return self._written(lambda: self._database.migrate(work, create_folder=create_folder))
 
+    def listen(self, on_change: Callable[[], None]) -> None:
+        self._database.listen(on_change)
+
     def close(self) -> None:
         self._database.close()
 

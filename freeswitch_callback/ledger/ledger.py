@@ -7,7 +7,7 @@ database's clock, durations are seconds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from freeswitch_callback.ledger import (
 )
 from freeswitch_callback.ledger import report as reports
 from freeswitch_callback.ledger.claims import Judge
-from freeswitch_callback.ledger.database import Clock, Work, open_database
+from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work, open_database
 from freeswitch_callback.ledger.health import Trouble, Watched
 from freeswitch_callback.ledger.journal import note
 from freeswitch_callback.ledger.late import Late
@@ -76,6 +76,12 @@ class Ledger:
     def close(self) -> None:
         self._database.close()
 
+    def listen(self, on_change: Callable[[], None]) -> None:
+        """Calls `on_change` whenever another ledger may have made a recall due sooner, and when something
+        may have been missed. It is a hint: who polls as well loses nothing. Runs until its greenlet is
+        killed; on SQLite it returns at once, as nobody tells."""
+        self._database.listen(on_change)
+
     # The schema
 
     def migrate(self, *, create_folder: bool = False) -> list[str]:
@@ -105,14 +111,14 @@ class Ledger:
 
     def record(self, missed: facts.Missed, opening: Opening) -> Recorded:
         """Writes a missed call down, or completes it, together with its recall; see `recording.record`."""
-        return self._database.write(lambda t: recording.record(t, missed, opening))
+        return self._sooner(lambda t: recording.record(t, missed, opening))
 
     def record_late(
         self, missed: facts.Missed, opening: Opening, ended: datetime, other_names: Collection[str] = ()
     ) -> Late:
         """As `record`, of a call that was over long ago, at `ended`: calls nobody who was reached since, and
         nobody too late; see `late.record`."""
-        return self._database.write(lambda t: late.record(t, missed, opening, ended, other_names))
+        return self._sooner(lambda t: late.record(t, missed, opening, ended, other_names))
 
     def served_late(
         self,
@@ -216,7 +222,7 @@ class Ledger:
         """What gates keep back is looked at as soon as it is due: they may have opened by other means than
         time; how many."""
         reconsidered, last = 0, 0
-        while ids := self._database.write(partial(recalls.reconsider, after=last)):
+        while ids := self._sooner(partial(recalls.reconsider, after=last)):
             reconsidered, last = reconsidered + len(ids), ids[-1]
         return reconsidered
 
@@ -261,7 +267,7 @@ class Ledger:
 
     def abort(self, claim: Claim) -> bool:
         """Nothing was sent: the recall waits again, the attempt and the reservation are deleted."""
-        return self._database.write(lambda t: claims.abort(t, claim))
+        return self._sooner(lambda t: claims.abort(t, claim))
 
     def dialling(self, claim: Claim, core_uuid: str | None = None) -> bool:
         """To be written before the originate is sent, to the FreeSWITCH with this `Core-UUID`."""
@@ -277,7 +283,8 @@ class Ledger:
 
     def settle(self, claim: Claim, settlement: Settlement, ended_at: datetime) -> bool:
         """The attempt is over. The reservation stays until `release`."""
-        return self._database.write(lambda t: claims.settle(t, claim, settlement, ended_at))
+        write = self._database.write if settlement.retry_in is None else self._sooner
+        return write(lambda t: claims.settle(t, claim, settlement, ended_at))
 
     # Leases and reservations
 
@@ -324,7 +331,7 @@ class Ledger:
     def allow(self, number: str, by: str) -> bool:
         """Removes an entry (`+4930123456`, `+4930*`); False if there is none. What was closed as `blocked`
         because of it stays closed until a replay."""
-        return self._database.write(lambda t: dnc.allow(t, number, by))
+        return self._sooner(lambda t: dnc.allow(t, number, by))
 
     def forbidden(self, number: str | None = None) -> list[DoNotCall]:
         """The do-not-call list by number, or the entries that fit one number; expired ones too."""
@@ -384,7 +391,7 @@ class Ledger:
         `operations.replay`."""
         replayed = Replayed()
         for batch in self._batches(chosen):
-            replayed += self._database.write(
+            replayed += self._sooner(
                 partial(operations.replay, recalls=batch, by=by, expire=expire, opening_of=opening_of)
             )
         return replayed
@@ -401,7 +408,7 @@ class Ledger:
     def postpone(self, chosen: Filter, until: datetime, by: str) -> int:
         """The waiting recalls are due at `until`; how many. The expiry moves along."""
         return sum(
-            self._database.write(partial(operations.postpone, recalls=batch, until=until, by=by))
+            self._sooner(partial(operations.postpone, recalls=batch, until=until, by=by))
             for batch in self._batches(chosen)
         )
 
@@ -420,6 +427,18 @@ class Ledger:
         if purged:
             self._database.write(lambda t: note(t, by, "purged", calls=purged))
         return purged
+
+    def _sooner(self, work: Work[Result]) -> Result:
+        """A transaction that, if it changed anything, may have made a recall due sooner: told to whoever
+        listens."""
+
+        def told(transaction: Transaction) -> Result:
+            result = work(transaction)
+            if result:
+                transaction.tell()
+            return result
+
+        return self._database.write(told)
 
     def _until_none(self, batch: Work[int]) -> int:
         """Runs a batch, each in a transaction of its own, until it finds nothing more to change; how many."""

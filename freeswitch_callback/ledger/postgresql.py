@@ -9,7 +9,8 @@ knows that within 10 s.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +28,7 @@ from freeswitch_callback.errors import (
     DiskFull,
     SchemaTooOld,
 )
+from freeswitch_callback.ledger import listening
 from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work
 
 CONNECT_DEADLINE = 5.0
@@ -79,6 +81,7 @@ class Postgresql:
         self._database = database
         self._parameters = parameters
         self._clock = clock
+        self._teller = uuid.uuid4().hex
         self._room = BoundedSemaphore(pool)
         self._idle: list[peewee.PostgresqlDatabase] = []
         pg.set_wait_callback(_wait)
@@ -113,6 +116,9 @@ class Postgresql:
 
         return self._run("BEGIN ISOLATION LEVEL READ COMMITTED", alone)
 
+    def listen(self, on_change: Callable[[], None]) -> None:
+        listening.listen(self._connected, self._teller, on_change)
+
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
@@ -129,7 +135,7 @@ class Postgresql:
 
     def _transact(self, begin: str, work: Work[Result]) -> Result:
         with self._connection(f"{begin}; SELECT clock_timestamp()") as (database, now):
-            result = work(Transaction(database, now if self._clock is None else self._clock()))
+            result = work(Transaction(database, now if self._clock is None else self._clock(), self._teller))
             database.execute_sql("COMMIT")
             return result
 

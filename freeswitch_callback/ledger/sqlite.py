@@ -14,6 +14,7 @@ import os
 import re
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -245,6 +246,9 @@ class Sqlite:
                     f"{self.name}: the folder {self.path.parent} cannot be made: {error}"
                 ) from error
         return self._writer.run(work, create=True)
+
+    def listen(self, on_change: Callable[[], None]) -> None:
+        """Nobody tells: what other processes write is found at the poll."""
 
     def close(self) -> None:
         self._reader.close()

@@ -104,6 +104,8 @@ class WatchedLedger:
 
     def __getattr__(self, name: str) -> Any:
         method, traffic = getattr(self._ledger, name), self._traffic
+        if name == "listen":  # lasts as long as the engine
+            return method
 
         @functools.wraps(method)
         def call(*args: Any, **kwargs: Any) -> Any:

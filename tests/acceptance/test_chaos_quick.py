@@ -19,7 +19,7 @@ def counted(name: str, runs: int) -> dict[str, object]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(("name", "runs"), [("kill", 2), ("stopped", 1)])
+@pytest.mark.parametrize(("name", "runs"), [("kill", 1), ("stopped", 1)])
 def test_nothing_is_lost_and_nobody_is_called_twice_when_an_engine_is(name, runs):
     told = counted(name, runs)
     assert (told["lost"], told["doubled"], told["stuck"], told["runs"]) == (0, 0, 0, runs), told["notes"]

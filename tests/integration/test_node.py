@@ -10,7 +10,7 @@ from gevent.event import Event as Flag
 from gevent.queue import Queue
 from structlog.testing import capture_logs
 
-from freeswitch_callback.errors import FreeSwitchUnreachable
+from freeswitch_callback.errors import FreeSwitchUnreachable, NotSent
 from freeswitch_callback.esl.node import Node
 from tests.integration.scripted_server import (
     GREETING,
@@ -245,6 +245,12 @@ class TestANodeThatLosesItsServer:
                 node.api("uptime")
             with pytest.raises(FreeSwitchUnreachable, match="not sent"):
                 node.send_originate(ORIGINATE)
+
+    def test_an_originate_whose_time_is_over_once_it_is_its_turn_is_not_sent(self) -> None:
+        with scripted(healthy, healthy) as server, node_at(server) as node:
+            node.up.wait(5)
+            with pytest.raises(NotSent, match="its time is over"):
+                node.send_originate(ORIGINATE, lambda: False)
 
     def test_its_own_ping_finds_a_server_that_stopped_answering(self) -> None:
         owner = Owner()
