@@ -6,9 +6,9 @@ hub, and only while every loop of the engine goes round. So a hub that stands st
 
 from __future__ import annotations
 
-import faulthandler
-import os
+import sys
 import time
+import traceback
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TypeVar, cast
 
 import gevent
 import structlog
+from gevent import monkey
 
 from freeswitch_callback.core.lifecycle import State
 from freeswitch_callback.engine.alarms import Name
@@ -24,6 +25,10 @@ from freeswitch_callback.engine.systemd import Systemd
 from freeswitch_callback.errors import DatabaseError, DatabaseReadOnly, DiskFull, SchemaTooNew
 from freeswitch_callback.operations import machine
 
+sleep, start_new_thread = (
+    monkey.get_original("time", "sleep"),
+    monkey.get_original("_thread", "start_new_thread"),
+)
 log = structlog.get_logger(__name__)
 
 TURN = 1.0
@@ -257,30 +262,41 @@ def watch_hub(blocked: float = BLOCKED) -> None:
     """Logs whenever no greenlet could run for longer than so many seconds, with what ran instead.
 
     gevent's monitoring thread can do this too, at the price of a trace function that every switch between
-    greenlets calls; the interpreter's own timer costs nothing in between.
+    greenlets calls. `faulthandler.dump_traceback_later` reads the frames without the interpreter's lock while
+    they change: it ended engines with a segmentation fault. So this is a thread of its own, and takes turns.
     """
-    with open(os.memfd_create("stacks"), "w+b", buffering=0) as stacks:
-        try:
-            while True:
-                faulthandler.dump_traceback_later(blocked, file=stacks)
-                began = time.monotonic()
-                gevent.sleep(blocked / 2)
-                stood = time.monotonic() - began - blocked / 2
-                stacks.seek(0)
-                told = stacks.read().decode("utf-8", "replace")
-                if stood > blocked:
-                    log.warning("hub_blocked", seconds=round(stood, 2), stack=_of_this_thread(told))
-                if told:
-                    stacks.seek(0)
-                    stacks.truncate()
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+    beat = _Beat(gevent.get_hub().thread_ident, blocked)
+    start_new_thread(beat.look_on, ())
+    try:
+        while True:
+            began = beat.last = time.monotonic()
+            beat.stack = ""
+            gevent.sleep(blocked / 2)
+            stood = time.monotonic() - began - blocked / 2
+            if stood > blocked:
+                log.warning("hub_blocked", seconds=round(stood, 2), stack=beat.stack)
+    finally:
+        beat.over = True
 
 
-def _of_this_thread(told: str) -> str:
-    """Its lines of what faulthandler tells of all threads."""
-    ours = f"Thread 0x{gevent.get_hub().thread_ident:016x}"
-    return next((part for part in told.split("\n\n") if ours in part), told).strip()
+class _Beat:
+    """When the hub last ran, and what runs while it has not for too long. `stack` is empty if that was
+    something that let no other thread run."""
+
+    def __init__(self, thread: int, blocked: float) -> None:
+        self._thread = thread
+        self._blocked = blocked
+        self.last = time.monotonic()
+        self.stack = ""
+        self.over = False
+
+    def look_on(self) -> None:
+        """In a thread of its own."""
+        while not self.over:
+            sleep(self._blocked / 4)
+            if time.monotonic() - self.last > self._blocked and not self.stack:
+                frame = sys._current_frames().get(self._thread)
+                self.stack = "".join(traceback.format_stack(frame)).strip()
 
 
 def _in_thread(work: Callable[[], T]) -> T:

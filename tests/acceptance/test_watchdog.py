@@ -436,7 +436,6 @@ def test_a_hub_that_stands_still_is_told_with_what_held_it_up():
     assert (entry["event"], entry["log_level"]) == ("hub_blocked", "warning")
     assert entry["seconds"] > 0.1
     assert "in this_holds_it_up" in entry["stack"]
-    assert entry["stack"].count("Thread 0x") == 1
 
 
 def test_a_hub_that_turns_is_not():
