@@ -39,6 +39,9 @@ _CLIENT = {
     "CALL_REJECTED": Outcome.CLIENT_REJECTED,
 }
 
+_REFUSED = frozenset(_CLIENT) - {"ORIGINATOR_CANCEL"}
+"""How a client's leg ends that there was and that nobody took."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -120,14 +123,19 @@ def _first_leg(progress: Progress, event: Event) -> Progress:
         case "CHANNEL_ANSWER":
             return replace(progress, answered=progress.answered or event.timestamp)
         case "CHANNEL_HANGUP" | "CHANNEL_HANGUP_COMPLETE":
+            cause = event.get("Hangup-Cause") or ""
             second_cause = event.get("variable_last_bridge_hangup_cause") or progress.second_cause
+            agent_was_there = progress.mode is Mode.AGENT_FIRST and progress.answered is not None
+            if agent_was_there and not second_cause and cause in _REFUSED:
+                second_cause = cause  # an agent who hangs up gives NORMAL_CLEARING: this is the bridge's
             # The other leg's answer may come late, order is kept within a leg only. Both legs ignore early
             # media, so a bridge that did not end like a refusal was a conversation.
             talked = progress.bridged if second_cause not in _CLIENT else None
             return replace(
                 progress,
                 ended=event.timestamp,
-                cause=event.get("Hangup-Cause") or "",
+                cause=cause,
+                client_rang=progress.client_rang or (agent_was_there and second_cause in _REFUSED),
                 second_cause=second_cause,
                 second_answered=progress.second_answered or talked,
             )

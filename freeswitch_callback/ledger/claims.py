@@ -8,7 +8,7 @@ changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from freeswitch_callback.core.facts import Claim, Mode, Outcome, Settlement
 from freeswitch_callback.core.gates import CapRules, Case, Gate, Verdict
@@ -58,8 +58,13 @@ def claim(
     held = Reservation.select(Reservation.id).where(Reservation.node == node, Reservation.agent == agent)
     if agent is not None and transaction.row(held):
         return None
-    if judge is not None and (shut := _refused(transaction, row, judge, caps, engine)) is not None:
-        return shut
+    made_at = transaction.now
+    if judge is not None:
+        case, shut = _judged(transaction, row, judge, caps, engine)
+        if shut is not None:
+            return shut
+        if case.counted_from is not None:  # this may have begun before a reset that it has waited for
+            made_at = max(made_at, case.counted_from + timedelta(microseconds=1))
     fence = row["claim"] + 1
     transaction.change(
         Recall.update(
@@ -77,7 +82,7 @@ def claim(
         mode=mode,
         call_uuid=call_uuid,
         job_uuid=job_uuid,
-        made_at=transaction.now,
+        made_at=made_at,
         number=row["number"],
         prefix=caps.prefix_of(row["number"]),
     )
@@ -101,19 +106,19 @@ def claim(
     )
 
 
-def _refused(
+def _judged(
     transaction: Transaction, recall: Row, judge: Judge, caps: CapRules, engine: str
-) -> Verdict | None:
-    """The first shut gate; the recall is kept back by it."""
+) -> tuple[Case, Verdict | None]:
+    """The case, and the first shut gate; the recall is kept back by it."""
     limits.alone_with(transaction, recall, caps)
     case = limits.case(transaction, recall, caps)
     shut = judge(case, transaction.now)
     if shut is None:
-        return None
+        return case, None
     if shut.gate is Gate.BREAKER and case.tripped is None:
         limits.trip(transaction, case, caps, engine)
     keep_back(transaction, {recall["id"]: shut}, engine)
-    return shut
+    return case, shut
 
 
 def abort(transaction: Transaction, claim: Claim) -> bool:

@@ -78,6 +78,25 @@ def test_a_client_who_refuses_at_once_was_rung_though_the_hangup_is_told_before_
         assert (outcome(end), end.client_rang) == ((Outcome.BUSY, "USER_BUSY"), True)
 
 
+@pytest.mark.parametrize("told_by", ["last_bridge_hangup_cause", "the agent's own hangup"])
+def test_a_client_who_refuses_was_rung_though_nothing_was_told_of_their_leg_before_the_agents_end(told_by):
+    """Seen twice in 181 attempts on a running FreeSWITCH: all legs hang up in the same moment."""
+    refused = {"v_last_bridge_hangup_cause": "USER_BUSY"} if told_by == "last_bridge_hangup_cause" else {}
+    told = [
+        event("CHANNEL_CREATE", 1),
+        event("CHANNEL_ANSWER", 2),
+        event("CHANNEL_HANGUP", 3, Hangup_Cause="USER_BUSY", **refused),
+    ]
+    end = reduce(advance, told, Progress(AGENT, "first", "job"))
+    assert (outcome(end), end.client_rang) == ((Outcome.BUSY, "USER_BUSY"), True)
+
+
+def test_an_agent_who_hangs_up_meanwhile_has_not_rung_the_client():
+    told = [event("CHANNEL_ANSWER", 2), event("CHANNEL_HANGUP", 3, Hangup_Cause="NORMAL_CLEARING")]
+    end = reduce(advance, told, Progress(AGENT, "first", "job"))
+    assert (outcome(end), end.client_rang) == ((Outcome.AGENT_DECLINED, "NORMAL_CLEARING"), False)
+
+
 @pytest.mark.parametrize("name", [n for n in STORIES if n.startswith("reserved_recall")])
 def test_a_long_enough_talk_closes_the_recall_and_a_short_one_is_tried_again(name):
     progress, events = attempt_of(name, STORIES[name][0])

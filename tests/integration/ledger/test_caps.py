@@ -205,6 +205,19 @@ def test_one_recall_too_many_trips_the_breaker_and_a_person_resets_it(timed: Led
         assert isinstance(tried(timed, recorded.recall_id, ended(), rules), Claim)
 
 
+def test_a_claim_that_began_before_a_reset_and_waited_for_it_counts(timed: Ledger, clock: Clock):
+    rules = caps(breaker=1)
+    recalls = [waiting(timed, f"+493000000{n}").recall_id for n in range(3)]
+    assert isinstance(tried(timed, recalls[0], ended(), rules), Claim)
+    assert not isinstance(tried(timed, recalls[1], ended(), rules), Claim)
+    clock.forward(seconds=5)
+    assert timed.reset_breakers(None, "admin") == 1
+    clock.forward(seconds=-1)  # its transaction began then
+    assert isinstance(tried(timed, recalls[2], ended(), rules), Claim)
+    clock.forward(seconds=2)
+    assert not isinstance(tried(timed, recalls[1], ended(), rules), Claim)
+
+
 def test_what_was_dialled_before_a_reset_does_not_trip_the_breaker_again(timed: Ledger, clock: Clock):
     rules = caps(breaker=2)
     told = [waiting(timed, f"+493000000{n}") for n in range(6)]
