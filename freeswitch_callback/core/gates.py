@@ -273,10 +273,15 @@ def breaker(case: Case, rules: CapRules, now: datetime) -> Verdict:
 
 def trips(case: Case, rules: CapRules, now: datetime) -> bool:
     """Whether one recall more to this prefix would be the one too many."""
+    return bool(rules.breaker) and counted_for_breaker(case, rules, now) >= rules.breaker
+
+
+def counted_for_breaker(case: Case, rules: CapRules, now: datetime) -> int:
+    """How many recalls to this prefix there were lately, after the last reset."""
     since = now - timedelta(seconds=rules.breaker_within)
     if case.counted_from is not None:
         since = max(since, case.counted_from)
-    return bool(rules.breaker) and sum(at > since for at in case.usage.prefix) >= rules.breaker
+    return sum(at > since for at in case.usage.prefix)
 
 
 def caps(case: Case, rules: CapRules, now: datetime) -> Verdict:

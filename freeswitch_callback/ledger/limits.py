@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 import peewee
 
+from freeswitch_callback.core import gates
 from freeswitch_callback.core.facts import Reason
 from freeswitch_callback.core.gates import DAY, HOUR, MINUTE, CapRules, Case, DoNotCall, Usage
 from freeswitch_callback.core.lifecycle import State
@@ -97,8 +98,7 @@ def breakers(transaction: Transaction) -> list[Breaker]:
 def trip(transaction: Transaction, case: Case, caps: CapRules, by: str) -> None:
     """Stops all recalls to the prefix of this case's number."""
     prefix = caps.prefix_of(case.number)
-    since = transaction.now - timedelta(seconds=caps.breaker_within)
-    recalls = sum(at > max(since, case.counted_from or since) for at in case.usage.prefix)
+    recalls = gates.counted_for_breaker(case, caps, transaction.now)
     tripped = {"tripped_at": transaction.now, "recalls": recalls}
     written = Breakers.insert(prefix=prefix, **tripped).on_conflict(
         conflict_target=[Breakers.prefix], update=tripped
