@@ -73,17 +73,18 @@ class CatchUp:
         self._read = False
         self._pending = False
         self._to_be_judged = False  # and has not been tried yet
-        self._up_at = 0.0
-        self._judge_at = 0.0
-        self._heard_until = 0.0  # FreeSWITCH's time; what is before it was taken in
+        self._times_up = 0  # how often it came up
+        self._up_at = 0.0  # FreeSWITCH's time
+        self._judge_at = 0.0  # monotonic
+        self._heard_until = 0.0  # what is before it was taken in
         self._noted = 0.0
         self._busy = False
-        self._behind = 0.0  # how far FreeSWITCH's clock, and with it the newest event, is behind ours
+        self._told = (0.0, 0.0)  # what time FreeSWITCH said it was, and when it said so (monotonic)
         self._on_the_line: dict[str, float] = {}  # number: when it was last seen there
 
     def came_up(self) -> None:
         """FreeSWITCH tells its events from now on."""
-        self._up_at = self._clock.time()
+        self._times_up += 1
         self._judge_at = self._clock.monotonic() + self._settle
         self._read, self._pending, self._to_be_judged = False, True, True
 
@@ -94,7 +95,7 @@ class CatchUp:
     def took_in(self, at: float) -> None:
         """It was, whole. `at`: its own time, FreeSWITCH's seconds since 1970."""
         self._busy = False
-        self._behind = self._clock.time() - at
+        self._told = at, self._clock.monotonic()
         self._heard_until = max(self._heard_until, at)
 
     def due_in(self) -> float:
@@ -109,15 +110,19 @@ class CatchUp:
             self._note()
             return 0
         self._to_be_judged = self._clock.monotonic() < self._judge_at
+        times_up = self._times_up
+        if not self._read:
+            # By their clock, not by ours: what a queue's list says is compared with it.
+            self._up_at = callcenter.now(self._node)
+            self._told = self._up_at, self._clock.monotonic()
         self._look_who_is_on_the_line()
         if not self._read:
             self._keep(self._members(self._queues()))
-            self._read = True
+            self._read = times_up == self._times_up
         if self._clock.monotonic() < self._judge_at or self._record_is_behind():
             return 0  # what is on record decides
-        up_at = self._up_at
         told = self._judge()
-        if self._up_at == up_at:  # else it was lost and came up again meanwhile: there is another gap
+        if self._times_up == times_up:  # else it was lost and came up again meanwhile: there is another gap
             self._rows.clear()
             self._pending = False
             self._all_is_quiet()
@@ -138,7 +143,7 @@ class CatchUp:
             since,
         )
         switch = AtTheSwitch(
-            up_at=self._up_at - self._behind,
+            up_at=self._up_at,
             live=frozenset(self._live()),
             heard=(*self._heard(), *(Heard(number, at) for number, at in self._on_the_line.items())),
             limits={q.name: Limits(q.max_wait_time, q.max_wait_time_with_no_agent) for q in queues},
@@ -156,7 +161,7 @@ class CatchUp:
 
     def _look_who_is_on_the_line(self) -> None:
         """Should the connection be lost before rows are judged, nobody else will know."""
-        now = self._clock.time()
+        now = self._their_time()
         self._on_the_line = {n: at for n, at in self._on_the_line.items() if at > now - _REMEMBER}
         # Behind whatever is in the lists by now, which have whole seconds.
         self._on_the_line.update(dict.fromkeys(self._live(), now + 1))
@@ -182,8 +187,12 @@ class CatchUp:
     def _all_is_quiet(self) -> None:
         """While nothing waits to be taken in, all has been, also where FreeSWITCH had nothing to say."""
         if not self._busy:
-            quiet_since = self._clock.time() - self._behind - _ON_ITS_WAY
-            self._heard_until = max(self._heard_until, quiet_since)
+            self._heard_until = max(self._heard_until, self._their_time() - _ON_ITS_WAY)
+
+    def _their_time(self) -> float:
+        """FreeSWITCH's, or a moment less: what it says takes a while to get here."""
+        told, when = self._told
+        return told + self._clock.monotonic() - when
 
     def finish(self) -> None:
         """Note how far this was heard by an engine that stops."""

@@ -212,6 +212,15 @@ def set_ready_at(node: HasApi, agent: str, epoch: int) -> None:
     succeeded(node.api(asked), asked)
 
 
+def now(node: HasApi) -> float:
+    """FreeSWITCH's time, seconds since 1970; by it its queues and events are dated."""
+    asked = commands.strmicroepoch()
+    answer = node.api(asked).strip()
+    if not (answer.isascii() and answer.isdecimal()):
+        raise ProtocolError(f"{asked.label!r} was answered with {answer!r:.80}")
+    return int(answer) / 1e6
+
+
 def uuid_exists(node: HasApi, uuid: str) -> bool:
     asked = commands.uuid_exists(uuid)
     answer = node.api(asked).strip()

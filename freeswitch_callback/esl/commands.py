@@ -124,6 +124,11 @@ def core_uuid() -> Command:
     return api("global_getvar core_uuid")
 
 
+def strmicroepoch() -> Command:
+    """Answers FreeSWITCH's time in microseconds since 1970 (1.10.12, mod_dptools)."""
+    return api("strmicroepoch")
+
+
 def uuid_exists(uuid: str) -> Command:
     """Answers `true` or `false`."""
     return api(f"uuid_exists {_uuid(uuid)}")

@@ -158,8 +158,8 @@ class Commands:
     def _api_uptime(self, _arguments: str) -> str:
         return f"{self._uptime()}\n"
 
-    def _api_strepoch(self, _arguments: str) -> str:
-        return str(int(self._switch.now()))
+    def _api_strmicroepoch(self, _arguments: str) -> str:
+        return str(int(self._switch.now() * 1e6))
 
     def _api_hostname(self, _arguments: str) -> str:
         return self._hostname

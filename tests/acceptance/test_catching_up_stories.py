@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -48,13 +48,14 @@ GATES = GateRules(min_wait=0.0)
 
 
 class ByHand(Clock):
-    """The simulator's clock as an engine's."""
+    """The simulator's clock as an engine's, which may be set to another time (`ahead`, seconds)."""
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: ManualClock, ahead: float) -> None:
         self._clock = clock
+        self._ahead = ahead
 
     def time(self) -> float:
-        return self._clock.now()
+        return self._clock.now() + self._ahead
 
     def monotonic(self) -> float:
         return self._clock.now()
@@ -76,7 +77,8 @@ class Listener:
 
     def __init__(self, story: Story) -> None:
         self.story = story
-        clock, line = ByHand(story.clock), Line(story.name, story.sim)
+        clock = ByHand(story.clock, ahead=story.random.choice([0.0, 0.0, 0.6, -0.6, 90.0, -90.0]))
+        line = Line(story.name, story.sim)
         self.line = line
         self.recorder = Recorder(
             line.name, story.ledger, CaptureRules(), lambda queue: GATES, lambda: None, Flag(), clock,
@@ -98,6 +100,9 @@ class Listener:
         )
         self._session: Any = None
         self._framer = Framer()
+        self._slow = story.random.choice([0.0, 0.0, 0.3, 2.5])
+        """Seconds between receiving an event and having taken it in."""
+        self._received: deque[Event] = deque()
 
     @property
     def connected(self) -> bool:
@@ -106,7 +111,7 @@ class Listener:
     def connect(self) -> None:
         self.recorder.interrupted()
         self._framer = Framer()
-        self._session = self.story.sim.attach(partial(self._take_in, self._framer))
+        self._session = self.story.sim.attach(partial(self._receive, self._framer))
         self._session.receive(f"auth {self.story.sim.password}\n\n".encode())
         subscribe = commands.event_plain(("HEARTBEAT", *capture.EVENTS), capture.SUBCLASSES)
         self._session.receive(f"{subscribe}\n\n".encode())
@@ -119,6 +124,8 @@ class Listener:
         if self._session is not None:
             self._session.part()
             self._session = None
+            while self._received:  # is handled before the loss is told
+                self._take_in_one()
             if self.story.random.random() < 0.5:
                 self.catchup.finish()
 
@@ -139,17 +146,27 @@ class Listener:
             POLL + SETTLE + 0.01, lambda: self.look() if self._session is session else None
         )
 
-    def _take_in(self, framer: Framer, data: bytes) -> None:
+    def _receive(self, framer: Framer, data: bytes) -> None:
         if framer is not self._framer or (self._session is not None and self._session.gone):
             return
         framer.feed(data)
         for frame in framer.frames():
             if frame.content_type == "text/event-plain":
-                event = Event(frame.body)
+                self._received.append(Event(frame.body))
                 self.catchup.takes_in()
-                self.recorder.feed(event)
-                self.switchboard.feed(event)
-                self.catchup.took_in(event.timestamp)
+                if self._slow:
+                    self.story.clock.after(self._slow, self._take_in_one)
+                else:
+                    self._take_in_one()
+
+    def _take_in_one(self) -> None:
+        if self._received:
+            event = self._received.popleft()
+            self.recorder.feed(event)
+            self.switchboard.feed(event)
+            self.catchup.took_in(event.timestamp)
+            if self._received:
+                self.catchup.takes_in()
 
 
 @dataclass

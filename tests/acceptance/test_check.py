@@ -94,8 +94,8 @@ def test_another_time_at_the_database(shell, monkeypatch, seconds, told):
 
 @pytest.mark.parametrize(("seconds", "told"), [(-45, "behind"), (60, "ahead of"), (20, None)])
 def test_another_time_at_freeswitch(shell, monkeypatch, seconds, told):
-    shifted = str(int(datetime.now(UTC).timestamp()) + seconds)
-    monkeypatch.setattr(commands.Commands, "_api_strepoch", lambda *_: shifted)
+    shifted = str(int((datetime.now(UTC).timestamp() + seconds) * 1e6))
+    monkeypatch.setattr(commands.Commands, "_api_strmicroepoch", lambda *_: shifted)
     status, out, _ = shell("check")
     found = [line for line in lines(out, "fs1") if line.startswith("warning")]
     assert (status, len(found)) == (0, 1 if told else 0)

@@ -1,0 +1,123 @@
+"""Whoever gave up just before an engine listened is caught up, whatever the engine's clock says and however
+slowly it takes events in: what it has heard is told by FreeSWITCH's time alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from freeswitch_callback.core.capture import CaptureRules
+from freeswitch_callback.core.facts import Missed
+from freeswitch_callback.core.gates import GateRules
+from freeswitch_callback.engine.catchup import CatchUp
+from freeswitch_callback.engine.clock import Clock
+from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.simulator import ManualClock, Simulator
+
+POLL, SETTLE = 5.0, 1.0
+CLIENT = "+12025550110"
+
+
+class OurClock(Clock):
+    """The simulator's, set to another time."""
+
+    def __init__(self, clock: ManualClock, ahead: float) -> None:
+        self._clock, self._ahead = clock, ahead
+
+    def time(self) -> float:
+        return self._clock.now() + self._ahead
+
+    def monotonic(self) -> float:
+        return self._clock.now()
+
+
+class House:
+    def __init__(self, ledger: Ledger, clock: ManualClock) -> None:
+        self.ledger, self.clock, self.name = ledger, clock, "fs1"
+        self.sim = Simulator(clock=clock, world_legs=False)
+        self.sim.add_queue("support@default", extension="3000")
+
+    def api(self, text: str) -> str:
+        return self.sim.api(text.strip().removeprefix("api "))
+
+    def engine(self, *, ahead: float = 0.0) -> tuple[CatchUp, list[Missed]]:
+        """One that is connected from now on, and whom it finds."""
+        found: list[Missed] = []
+        catchup = CatchUp(
+            self,  # type: ignore[arg-type]
+            self.ledger,
+            record=found.append,
+            behind=lambda: 0,
+            capture=CaptureRules,
+            numbers=lambda queue: GateRules().numbers,
+            live=list,
+            heard=list,
+            last_answer=lambda: 0,
+            settle=POLL + SETTLE,
+            clock=OurClock(self.clock, ahead),
+        )
+        catchup.came_up()
+        catchup.run()
+        return catchup, found
+
+    def gives_up(self) -> None:
+        call = self.sim.call(CLIENT, to="3000")
+        self.clock.advance(3.0)
+        call.hang_up()
+        self.clock.advance(0.0)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    clock = ManualClock()
+    url = f"sqlite://{tmp_path}/callback.db"
+    with closing(Ledger(url, clock=lambda: datetime.fromtimestamp(clock.now(), UTC))) as ledger:
+        ledger.migrate()
+        yield House(ledger, clock)
+
+
+@pytest.mark.parametrize("slow", [0.0, 0.7, 2.5])
+@pytest.mark.parametrize("before", [0.0, 0.1, 0.9, 1.9])
+def test_who_gave_up_just_before_is_found_by_an_engine_that_takes_events_in_slowly(house, before, slow):
+    house.gives_up()
+    house.clock.advance(before)
+    catchup, found = house.engine()
+    happened = house.clock.now()
+    catchup.takes_in()
+    house.clock.advance(slow)
+    catchup.took_in(happened)
+    house.clock.advance(POLL + SETTLE)
+    catchup.run()
+    assert [missed.phone for missed in found] == [CLIENT]
+
+
+@pytest.mark.parametrize("ahead", [-90.0, -30.0, 0.0, 30.0, 90.0])
+def test_who_gave_up_after_an_engine_had_gone_is_found_by_the_next_whatever_their_clocks_say(house, ahead):
+    first, _ = house.engine(ahead=ahead)
+    house.clock.advance(POLL + SETTLE)
+    first.run()
+    house.clock.advance(60.0)
+    first.run()
+    first.finish()
+    house.gives_up()
+    _, found = second = house.engine(ahead=-ahead)
+    house.clock.advance(POLL + SETTLE)
+    second[0].run()
+    assert [missed.phone for missed in found] == [CLIENT]
+
+
+def test_who_gave_up_while_an_engine_listened_is_the_events_business(house):
+    first, _ = house.engine()
+    house.clock.advance(POLL + SETTLE)
+    first.run()
+    house.gives_up()
+    house.clock.advance(60.0)
+    first.run()
+    second, found = house.engine()
+    house.clock.advance(POLL + SETTLE)
+    second.run()
+    assert found == []
