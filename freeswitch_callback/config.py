@@ -55,7 +55,6 @@ from freeswitch_callback.core.hours import Window
 from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.errors import ConfigurationError
 
-DEFAULT_PATH = "/etc/freeswitch-callback/config.toml"
 STOCK_PASSWORD = "ClueCon"
 
 T = TypeVar("T")

@@ -2,30 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
+from typing import NamedTuple
+
 import click
 
 from freeswitch_callback import __version__
-from freeswitch_callback.cli.breakers import breaker
-from freeswitch_callback.cli.changes import add, close, postpone, purge, replay
-from freeswitch_callback.cli.context import Context
-from freeswitch_callback.cli.demo import demo, simulate
-from freeswitch_callback.cli.donotcall import dnc
-from freeswitch_callback.cli.import_cdr import import_cdr
 from freeswitch_callback.cli.output import printable
-from freeswitch_callback.cli.records import export, list_, show
-from freeswitch_callback.cli.report import report
-from freeswitch_callback.cli.service import agents, check, migrate, run
-from freeswitch_callback.cli.why import why
-from freeswitch_callback.config import DEFAULT_PATH
 from freeswitch_callback.errors import CallbackError
 
+DEFAULT_CONFIG = "/etc/freeswitch-callback/config.toml"
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Command(NamedTuple):
+    module: str
+    summary: str
+    attribute: str = ""
+
+
+COMMANDS: Mapping[str, _Command] = {
+    "run": _Command("service", "Run the engine: record missed calls, call the clients back."),
+    "check": _Command("service", "Tell line by line what is right and what is not."),
+    "agents": _Command("service", "List the agents of every FreeSWITCH: status, state, queues."),
+    "migrate": _Command("service", "Bring the database to this release's schema."),
+    "list": _Command("records", "List missed calls, and what became of them.", "list_"),
+    "show": _Command("records", "Show everything about one missed call."),
+    "why": _Command("why", "Tell why a missed call is not called back (yet)."),
+    "report": _Command("report", "Count missed calls, and how many were reached how soon."),
+    "export": _Command("records", "Write missed calls as CSV."),
+    "add": _Command("changes", "Have a number called back, though no call of it was missed."),
+    "import-cdr": _Command("import_cdr", "Record what was missed while no engine ran.", "import_cdr"),
+    "replay": _Command("changes", "Call back again: attempts start anew, due now."),
+    "postpone": _Command("changes", "Call back later."),
+    "close": _Command("changes", "Call nobody back for these."),
+    "purge": _Command("changes", "Delete missed calls for good."),
+    "dnc": _Command("donotcall", "Who must not be called: numbers, and whole prefixes."),
+    "breaker": _Command("breakers", "What stopped all recalls to a prefix, and may let it go on."),
+    "demo": _Command("demo", "A busy minute, without any FreeSWITCH."),
+    "simulate": _Command("demo", "Be a FreeSWITCH: Event Socket, mod_callcenter, callers."),
+}
+
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for: `--help` shall not wait for an engine and a database."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        found = COMMANDS[name]
+        module = import_module(f"freeswitch_callback.cli.{found.module}")
+        command: click.Command = getattr(module, found.attribute or name)
+        return command
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="freeswitch-callback")
 @click.option(
     "--config",
     metavar="FILE",
-    default=DEFAULT_PATH,
+    default=DEFAULT_CONFIG,
     show_default=True,
     envvar="FREESWITCH_CALLBACK_CONFIG",
     help="The configuration, one TOML file.",
@@ -46,15 +91,9 @@ def cli(context: click.Context, config: str) -> None:
 
     Exit status: 0 done, 1 failed, 2 usage, 3 configuration, 4 FreeSWITCH or 5 database out of reach.
     """
+    from freeswitch_callback.cli.context import Context  # only now: as a command's own module
+
     context.obj = Context(config)
-
-
-for command in (
-    *(run, demo, check, migrate, agents, simulate),
-    *(list_, show, why, report, export),
-    *(add, import_cdr, replay, postpone, close, purge, dnc, breaker),
-):
-    cli.add_command(command)
 
 
 def main(args: list[str] | None = None) -> int:

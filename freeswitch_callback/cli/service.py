@@ -15,7 +15,8 @@ from gevent.event import Event as Flag
 
 from freeswitch_callback import operations
 from freeswitch_callback.cli import output
-from freeswitch_callback.cli.context import Context, addresses, engine_rules, open_spools, spool_folder
+from freeswitch_callback.cli.context import Context
+from freeswitch_callback.cli.engine_rules import addresses, engine_rules, open_spools, spool_folder
 from freeswitch_callback.cli.options import now, output_format
 from freeswitch_callback.config import Configuration, load
 from freeswitch_callback.engine.daemon import Engine

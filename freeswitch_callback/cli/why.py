@@ -12,7 +12,8 @@ import click
 
 from freeswitch_callback import operations
 from freeswitch_callback.cli import output
-from freeswitch_callback.cli.context import Context, recall_rules
+from freeswitch_callback.cli.context import Context
+from freeswitch_callback.cli.engine_rules import recall_rules
 from freeswitch_callback.cli.options import now, output_format
 from freeswitch_callback.core.gates import Gate, Verdict
 from freeswitch_callback.core.lifecycle import State

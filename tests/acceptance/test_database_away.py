@@ -16,7 +16,7 @@ import gevent
 import pytest
 from gevent.event import Event as Flag
 
-from freeswitch_callback.cli.context import open_spools
+from freeswitch_callback.cli.engine_rules import open_spools
 from freeswitch_callback.config import parse
 from freeswitch_callback.core.facts import Missed, Reason, Served
 from freeswitch_callback.engine.daemon import Engine

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from freeswitch_callback.cli.context import gate_rules, recall_rules
+from freeswitch_callback.cli.context import gate_rules
+from freeswitch_callback.cli.engine_rules import recall_rules
 from freeswitch_callback.config import load, parse
 from freeswitch_callback.core.dispatch import Fairness
 from freeswitch_callback.core.facts import Mode
