@@ -20,6 +20,7 @@ from freeswitch_callback.cli.options import (
 )
 from freeswitch_callback.core.facts import ClosedAs
 from freeswitch_callback.errors import UsageError
+from freeswitch_callback.ledger import Filter, Ledger
 
 
 def _agreed(count: int, what: str, dry_run: bool, yes: bool) -> bool:
@@ -28,6 +29,14 @@ def _agreed(count: int, what: str, dry_run: bool, yes: bool) -> bool:
         click.echo(f"would {what}: {count}")
         return False
     return count > 0 and (yes or click.confirm(f"{what}: {count}. Go on?", default=False))
+
+
+def _give_up(context: Context, ledger: Ledger, which: Filter) -> None:
+    """What is named one by one may also be with an engine that is gone, at a FreeSWITCH that is. Never by a
+    filter: another machine's configuration may know that FreeSWITCH, and the call be up."""
+    if which.ids:
+        nodes = [node.name for node in context.configuration.freeswitch]
+        ledger.give_up(which, nodes, by=context.who)
 
 
 @click.command()
@@ -39,7 +48,8 @@ def _agreed(count: int, what: str, dry_run: bool, yes: bool) -> bool:
 def replay(context: Context, ids: tuple[int, ...], everything: bool, dry_run: bool, **given: Any) -> None:
     """Call back again: attempts start anew, due now, with a new expiry.
 
-    Takes closed recalls and those whose outcome is unknown. If the number has an open recall already, the
+    Takes closed recalls and those whose outcome is unknown; named by its ID, also one that was under way at a
+    FreeSWITCH that is not in the configuration any more. If the number has an open recall already, the
     missed calls join that one.
 
     \b
@@ -52,6 +62,7 @@ def replay(context: Context, ids: tuple[int, ...], everything: bool, dry_run: bo
         if dry_run:
             click.echo(f"would replay the recalls of missed calls: {ledger.count(which)}")
             return
+        _give_up(context, ledger, which)
         replayed = operations.replay(ledger, which, by=context.who, gates=context.gates, now=now())
     click.echo(f"replayed: {replayed.recalls}")
     if replayed.blocked:
@@ -108,7 +119,8 @@ def postpone(
 def close(
     context: Context, ids: tuple[int, ...], everything: bool, note: str, dry_run: bool, **given: Any
 ) -> None:
-    """Call nobody back for these. Takes recalls that wait, and those whose outcome is unknown.
+    """Call nobody back for these. Takes recalls that wait, and those whose outcome is unknown; named by its
+    ID, also one that was under way at a FreeSWITCH that is not in the configuration any more.
 
     \b
     freeswitch-callback close 17 --note "solved by mail"
@@ -120,6 +132,7 @@ def close(
         if dry_run:
             click.echo(f"would close the recalls of missed calls: {ledger.count(which)}")
             return
+        _give_up(context, ledger, which)
         closed = ledger.close_recalls(which, by=context.who, closed_as=ClosedAs.CANCELLED, reason=note)
         click.echo(f"closed: {closed}")
 

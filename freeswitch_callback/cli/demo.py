@@ -20,8 +20,8 @@ from freeswitch_callback.cli.service import log_to_stderr
 from freeswitch_callback.core.capture import CaptureRules
 from freeswitch_callback.core.gates import GateRules
 from freeswitch_callback.core.schedule import RetryRules
+from freeswitch_callback.engine.attempts import RecallRules
 from freeswitch_callback.engine.daemon import Engine, EngineRules, NodeAddress
-from freeswitch_callback.engine.recaller import RecallRules
 from freeswitch_callback.ledger import Filter, Ledger, Summary
 
 if TYPE_CHECKING:

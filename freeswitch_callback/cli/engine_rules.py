@@ -13,8 +13,8 @@ from freeswitch_callback.config import Configuration
 from freeswitch_callback.core.dispatch import Fairness
 from freeswitch_callback.core.facts import Mode
 from freeswitch_callback.core.schedule import RetryRules
+from freeswitch_callback.engine.attempts import RecallRules
 from freeswitch_callback.engine.daemon import EngineRules, NodeAddress
-from freeswitch_callback.engine.recaller import RecallRules
 from freeswitch_callback.errors import ConfigurationError
 from freeswitch_callback.ledger.spool import Spool, SpoolInUse
 

@@ -148,9 +148,9 @@ def check(context: Context, form: str) -> int:
     """Tell line by line what is right and what is not: configuration, database, each FreeSWITCH.
 
     Also disks that run full, clocks that differ, calls that wait in a spool for the database; and what waits
-    for a person: breakers that have stopped all recalls to a prefix, recalls whose outcome is unknown,
-    countries that the calling hours leave next to no time. The exit status is that of the first
-    thing that is not right; warnings leave it 0.
+    for a person: breakers that have stopped all recalls to a prefix, recalls whose outcome is unknown or
+    whose FreeSWITCH is not in the configuration any more, countries that the calling hours leave next to no
+    time. The exit status is that of the first thing that is not right; warnings leave it 0.
 
     \b
     freeswitch-callback check
@@ -184,6 +184,8 @@ def _findings(context: Context) -> Any:
             if all(finding.level is Level.OK for finding in told):
                 yield from operations.check_breakers(ledger)
                 yield from operations.check_unknown(ledger)
+                nodes = [node.name for node in configuration.freeswitch]
+                yield from operations.check_stranded(ledger, nodes)
             spools = spool_folder(configuration, ledger.path)
             folders = [spools] if ledger.path is None else [ledger.path.parent, spools]
     except CallbackError as error:

@@ -17,8 +17,8 @@ from freeswitch_callback.cli.engine_rules import recall_rules
 from freeswitch_callback.cli.options import now, output_format
 from freeswitch_callback.core.gates import Gate, Verdict
 from freeswitch_callback.core.lifecycle import State
+from freeswitch_callback.engine.attempts import note_rests
 from freeswitch_callback.engine.gatekeeper import look
-from freeswitch_callback.engine.recaller import note_rests
 from freeswitch_callback.engine.switchboard import Switchboard
 from freeswitch_callback.errors import FreeSwitchError
 from freeswitch_callback.ledger import Ledger

@@ -7,8 +7,8 @@ callers who wait live in the queues that they serve leave them to us (`fairness`
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -82,7 +82,8 @@ class QueueRules:
 def free(operators: Iterable[Operator], now: float) -> list[Operator]:
     """The agents who could take a call now, longest idle first."""
     ready = [o for o in operators if (at := o.free_at()) is not None and at <= now]
-    return sorted(ready, key=lambda o: o.idle_since)
+    ready.sort(key=lambda o: o.idle_since)
+    return ready
 
 
 def next_free(operators: Iterable[Operator], now: float) -> float | None:
@@ -91,26 +92,49 @@ def next_free(operators: Iterable[Operator], now: float) -> float | None:
 
 
 class _Left:
-    """The free agents that are left, and how many of them each queue could give to its live callers."""
+    """The free agents that are left, and how many of them each queue could give to its live callers.
+
+    Each queue has its agents in the order in which recalls get them. A thousand agents and a thousand recalls
+    are paired by looking at each about once.
+    """
 
     def __init__(self, operators: Iterable[Operator], callers: Callers) -> None:
-        self.operators = list(operators)
         self._callers = callers
+        self._free: set[str] = set()
+        self._taken: set[str] = set()
+        self._lines: dict[str, deque[Operator]] = {}
         self._by_level: dict[str, Counter[int]] = {}
-        for operator in self.operators:
+        lines: dict[str, list[Operator]] = {}
+        for operator in operators:
+            self._free.add(operator.name)
             for queue, (level, _) in operator.tiers.items():
+                lines.setdefault(queue, []).append(operator)
                 self._by_level.setdefault(queue, Counter())[level] += 1
+        for queue, line in lines.items():
+            line.sort(key=lambda o, queue=queue: (*o.tiers[queue], o.idle_since))  # type: ignore[misc]
+            self._lines[queue] = deque(line)
+
+    @property
+    def queues(self) -> Collection[str]:
+        return self._lines.keys()
+
+    def has(self, operator: Operator) -> bool:
+        return operator.name in self._free and operator.name not in self._taken
 
     def take(self, operator: Operator) -> None:
-        self.operators.remove(operator)
+        self._taken.add(operator.name)
         for queue, (level, _) in operator.tiers.items():
             self._by_level[queue][level] -= 1
 
-    def able(self, queue: str, rule: QueueRules, recall: Due | None) -> list[Operator]:
-        """Those who may take a recall of this queue; `recall` is None where any recall is meant."""
-        return [o for o in self.operators if queue in o.tiers and self._may_take(o, rule, recall)]
+    def able(self, queue: str, rule: QueueRules, recall: Due | None) -> Iterator[Operator]:
+        """Those who may take a recall of this queue: by tier level and position, then longest idle; `recall`
+        is None where any recall is meant."""
+        line = self._lines.get(queue, deque())
+        while line and line[0].name in self._taken:
+            line.popleft()
+        return (o for o in line if o.name not in self._taken and self.may_take(o, rule, recall))
 
-    def _may_take(self, operator: Operator, rule: QueueRules, recall: Due | None) -> bool:
+    def may_take(self, operator: Operator, rule: QueueRules, recall: Due | None) -> bool:
         if rule.fairness is Fairness.RECALL_FIRST:
             return True
         if rule.mode is Mode.QUEUE and rule.fairness is Fairness.LIVE_FIRST:
@@ -140,8 +164,7 @@ def open_queues(
 ) -> set[str]:
     """The queues for which a recall could start now, given these free agents: what to ask the ledger for."""
     left = _Left(operators, callers)
-    queues = {queue for operator in operators for queue in operator.tiers}
-    return {queue for queue in queues if left.able(queue, rules(queue), None)}
+    return {queue for queue in left.queues if _any(left.able(queue, rules(queue), None))}
 
 
 def assign(
@@ -163,19 +186,17 @@ def assign(
     for recall in recalls:
         queue = recall.queue or ""
         rule = rules(queue)
-        able = left.able(queue, rule, recall)
-        if not able:
+        agent = next(left.able(queue, rule, recall), None)
+        if agent is None:
             continue
         known = on_duty.get(recall.last_agent or "") if _prefers(recall, rule, now) else None
         if known is not None and queue in known.tiers:
-            if known not in able:
+            if not left.has(known) or not left.may_take(known, rule, recall):
                 continue
             agent = known
-        else:
-            agent = min(able, key=lambda o: (*o.tiers[queue], o.idle_since))
         if rule.mode is not Mode.QUEUE:
             assignments.append(Assignment(recall, agent.name))
-        elif len(able) > _others(able, callers, under_way):
+        elif len(able := list(left.able(queue, rule, recall))) > _others(able, callers, under_way):
             assignments.append(Assignment(recall, None))
         else:
             continue
@@ -209,7 +230,7 @@ def explain(
     if assigned:
         who = assigned[0].agent or f"{len(ready)} of {queue}"
         return fair, Verdict(Gate.AGENT, True, f"free: {who}")
-    if _Left(free(operators, now), callers).able(queue, rule, recall):
+    if _any(_Left(free(operators, now), callers).able(queue, rule, recall)):
         if rule.mode is Mode.QUEUE:
             waiting = _others(ready, callers, under_way)
             return Verdict(Gate.FAIRNESS, False, f"{len(ready)} free, {waiting} come first"), _free(ready)
@@ -221,6 +242,10 @@ def explain(
         text = f"{rule.fairness}: {waiting} who wait live come first"
         return Verdict(Gate.FAIRNESS, False, text), _free(ready)
     return fair, _nobody(queue, operators, now)
+
+
+def _any(operators: Iterator[Operator]) -> bool:
+    return next(operators, None) is not None
 
 
 def _free(ready: Sequence[Operator]) -> Verdict:

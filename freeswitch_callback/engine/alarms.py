@@ -24,6 +24,7 @@ class Name(StrEnum):
     CLOCK_JUMPED = "clock_jumped"
     BREAKER_OPEN = "breaker_open"
     OUTCOME_UNKNOWN = "outcome_unknown"
+    NODE_GONE = "node_gone"
     LOOP_STUCK = "loop_stuck"
 
 

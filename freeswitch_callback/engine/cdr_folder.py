@@ -20,6 +20,7 @@ from gevent.event import Event as Flag
 
 from freeswitch_callback.core.legs import CaptureRules
 from freeswitch_callback.engine.clock import SYSTEM, Clock
+from freeswitch_callback.engine.loops import Loop
 from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.errors import DatabaseUnreachable
 from freeswitch_callback.ledger import Ledger
@@ -42,6 +43,10 @@ _IN_A_ROW = 10  # files that the thread reads without a pause: some milliseconds
 _REST = 3.0  # times as long as it has worked
 _REST_OF_LOOKS = 20.0  # the same, after a look through a folder of very many
 _TOLD = 20
+_TAKES = 60.0
+"""Seconds after which one step hangs: a few files read, or one call put on record."""
+_LISTING_TAKES = 600.0
+"""The same of a look through all names of folders that may be large, on a disk that may be slow."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,7 +56,8 @@ class _File:
 
 
 class CdrFolder:
-    """One node's folders; which they are is asked at every look.
+    """One node's folders; which they are is asked at every look. `behind`: how much of what events told is
+    not on record yet; while anything is, CDRs wait, which would be on record before it.
 
     Of each file that is there only a number is kept, so a million of them take some 70 MB.
     """
@@ -67,6 +73,8 @@ class CdrFolder:
         stopping: Flag,
         clock: Clock = SYSTEM,
         *,
+        behind: Callable[[], int] = lambda: 0,
+        loop: Loop | None = None,
         every: float = EVERY,
         look_back: float = LOOK_BACK,
     ) -> None:
@@ -78,6 +86,8 @@ class CdrFolder:
         self._wake = wake
         self._stopping = stopping
         self._clock = clock
+        self._behind = behind
+        self._loop = loop or Loop(clock)
         self._every = every
         self._look_back = look_back
         self._read_already: set[int] = set()  # or too old: the hashes of the paths
@@ -93,13 +103,16 @@ class CdrFolder:
             except DatabaseUnreachable:
                 return  # stopping
             if not more:
-                self._clock.wait(self._stopping, max(self._every, self._looked_for * _REST_OF_LOOKS))
+                rest = max(self._every, self._looked_for * _REST_OF_LOOKS)
+                self._loop.turns(rest + _TAKES)
+                self._clock.wait(self._stopping, rest)
 
     def look(self) -> bool:
         """Take in what is new; whether there is more than one look takes."""
         folders = self._folders()
-        if not folders:
+        if not folders or self._behind():
             return False
+        self._loop.turns(_LISTING_TAKES)
         began = self._clock.monotonic()
         files, broken = self._in_thread(partial(self._new_files, folders))
         self._looked_for = self._clock.monotonic() - began
@@ -133,6 +146,7 @@ class CdrFolder:
         for start in range(0, len(files), _IN_A_ROW):
             some = files[start : start + _IN_A_ROW]
             began = self._clock.monotonic()
+            self._loop.turns(_TAKES)
             told = self._in_thread(partial(_read_all, reader, some))
             for file, call in zip(some, told, strict=True):
                 if isinstance(call, Unreadable):
@@ -144,9 +158,14 @@ class CdrFolder:
                 elif call is not None:
                     yield call
                 self._read_already.add(hash(file.path))
-            self._clock.wait(self._stopping, (self._clock.monotonic() - began) * _REST)
+            rest = (self._clock.monotonic() - began) * _REST
+            self._loop.turns(rest + _TAKES)
+            self._clock.wait(self._stopping, rest)
 
     def _take_in(self, call: Call, counted: cdr_import.Imported) -> None:
+        self._loop.turns(_TAKES)
+        if self._behind():
+            raise DatabaseUnreachable("what waits in the spool goes first")
         cdr_import.take_in(self._ledger, call, self._gates, self._clock.now(), counted)
 
     def _in_thread(self, work: Callable[[], T]) -> T:

@@ -7,6 +7,7 @@ import random
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import gevent
 import structlog
@@ -19,13 +20,14 @@ from freeswitch_callback.core.facts import Event
 from freeswitch_callback.core.gates import GateRules
 from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.engine.alarms import Alarms, Name
+from freeswitch_callback.engine.attempts import RecallRules, note_rests
 from freeswitch_callback.engine.catchup import CatchUp
 from freeswitch_callback.engine.cdr_folder import CdrFolder
 from freeswitch_callback.engine.clock import SYSTEM, Clock
 from freeswitch_callback.engine.gatekeeper import Gatekeeper
 from freeswitch_callback.engine.loops import Loops
 from freeswitch_callback.engine.patience import patiently
-from freeswitch_callback.engine.recaller import LEASE, Recaller, RecallRules, note_rests
+from freeswitch_callback.engine.recaller import LEASE, Recaller
 from freeswitch_callback.engine.reconciler import Reconciler
 from freeswitch_callback.engine.recorder import Recorder
 from freeswitch_callback.errors import DatabaseUnreachable, FreeSwitchError, SchemaTooNew, UnsafeValue
@@ -37,7 +39,9 @@ log = structlog.get_logger(__name__)
 
 EVENTS = (*capture.EVENTS, "BACKGROUND_JOB", "HEARTBEAT")
 _RECONCILE_EVERY = 60.0
-"""Seconds; sooner, `second_look`, while something is in doubt or another engine's lease may end."""
+"""Seconds; sooner, `second_look`, while something is in doubt, and when another engine's lease ends."""
+_SURELY_OVER = 0.1
+"""Seconds after the end of a lease: it was measured by another clock, and a moment ago."""
 _TURN_TAKES, _LOOK_TAKES = 60.0, 300.0
 """Seconds after which a turn of a loop hangs: one that asks the database, and one that also asks FreeSWITCH,
 which is much where many recalls are up, and answers slowly when it is busy."""
@@ -200,9 +204,11 @@ class Engine:
         if now < self._next_look and not self._recalls_changed:
             return self._next_look - now  # whoever has become free: there is nothing to start
         self._recalls_changed, self._next_look = False, 0.0
-        free_at = [at for site in self.sites if site.up and (at := site.recaller.round()) is not None]
+        rounds = [site.recaller.round() for site in self.sites if site.up]
+        waits = [self._rules.poll, *(one.free_at - self.clock.time() for one in rounds if one.free_at)]
+        if any(one.more for one in rounds) or not any(one.anybody for one in rounds):
+            return max(min(waits), 0.01)  # when the next is due does not matter: nobody would be there
         due = self._ledger.next_due()
-        waits = [self._rules.poll, *(at - self.clock.time() for at in free_at)]
         if due is None or due > 0:
             waits.append(self._rules.poll if due is None else due)
             self._next_look = now + min(waits[0], waits[-1])
@@ -280,15 +286,20 @@ class _Site:
         self._core_uuid: str | None = None
         self._look_now = Flag()
         self._reconcile_at = 0.0
+        self._lease_ends_at = inf  # the next one of another engine, as far as is known (monotonic)
         self._lost_at = 0.0
+        self._somebody_free = False
+        self._last_event: Event | None = None
         self.up = False
+        taking_in = engine.loops.add(f"events of {address.name}")
         self.node = Node(
             address.name,
             address.host,
             address.port,
             address.password,
-            on_event=self._event,
-            on_up=self._on_up,
+            on_event=taking_in.watched(self._event, _TURN_TAKES),
+            on_pause=taking_in.watched(self._pause, _TURN_TAKES),
+            on_up=taking_in.watched(self._on_up, _TURN_TAKES),
             on_down=self._on_down,
             subscribe=EVENTS,
             subclasses=capture.SUBCLASSES,
@@ -326,6 +337,9 @@ class _Site:
             engine.wake,
             engine.stopping,
             self._clock,
+            behind=engine.behind,
+            # A folder that hangs, of another machine perhaps, hangs as much after a start.
+            loop=engine.loops.add(f"CDRs of {address.name}", vital=False),
         )
         self.reconciler = Reconciler(
             self.node, engine.ledger, engine.name, self.recaller, rules.second_look, self._clock
@@ -350,13 +364,20 @@ class _Site:
     def _event(self, event: Event) -> None:
         self.catchup.takes_in()
         # First who is on the line: while the recorder waits for the database, what it writes may be called.
-        somebody_free = self.recaller.feed(event)
+        self._somebody_free |= self.recaller.feed(event)
+        self._last_event = event
+        self.recorder.hear(event)
+
+    def _pause(self) -> None:
+        """All that was received has been heard: put what it told on disk before anything else."""
         try:
-            self.recorder.feed(event)
+            self.recorder.put()
         finally:
-            if somebody_free:
+            if self._somebody_free:
+                self._somebody_free = False
                 self._engine.wake(recalls=False)
-        self.catchup.took_in(event.timestamp)
+        if self._last_event is not None:
+            self.catchup.took_in(self._last_event.timestamp)
 
     def _on_up(self) -> None:
         if self._core_uuid not in (None, self.node.core_uuid):
@@ -364,6 +385,7 @@ class _Site:
         self._core_uuid = self.node.core_uuid
         self._reconcile_at = 0.0
         self.recorder.interrupted()
+        self.recaller.interrupted()
         self.catchup.came_up()
         self._look_now.set()
 
@@ -377,17 +399,21 @@ class _Site:
         while not self._engine.stopping.is_set():
             loop.turns(self._engine.rules.poll + _LOOK_TAKES)
             self._look_now.clear()
-            if self.node.up.is_set():
-                self._look()
-            self._clock.wait(self._look_now, min(self._engine.rules.poll, self.catchup.due_in()))
+            wait = self._engine.rules.poll
+            if self.node.up.is_set() and self._look():
+                lease_ends_in = self._lease_ends_at - self._clock.monotonic()
+                wait = min(wait, self.catchup.due_in(), max(lease_ends_in, 0.0))
+            self._clock.wait(self._look_now, wait)
 
-    def _look(self) -> None:
-        """Read agents, tiers, callers and channels; when just connected, and every minute, reconcile."""
+    def _look(self) -> bool:
+        """Read agents, tiers, callers and channels; reconcile when just connected, when another engine's
+        lease has ended, and every minute. False if it could not be done."""
         switchboard = self.recaller.switchboard
         try:
             switchboard.sync(self.node)
             self.recorder.keep(switchboard.channels, self._clock.time() - _FORGET_AFTER)
-            if self._clock.monotonic() >= self._reconcile_at:
+            lease_ended = self._lease_has_ended()
+            if lease_ended or self._clock.monotonic() >= self._reconcile_at:
                 soon = self.reconciler.run(self._lost_at)
                 rules, now = self._engine.rules.recall, self._clock.now()
                 note_rests(switchboard, self._engine.ledger, self.node.name, rules, now)
@@ -395,10 +421,21 @@ class _Site:
                 self._reconcile_at = self._clock.monotonic() + again
         except (FreeSwitchError, DatabaseUnreachable, UnsafeValue) as error:
             log.warning("node_not_read", node=self.node.name, error=str(error))
-            return
+            return False
         self.up = self.node.up.is_set()
         self._engine.wake()
         self._catch_up()
+        return True
+
+    def _lease_has_ended(self) -> bool:
+        """Whether an attempt at this node is to be taken over; else `watch` looks again when one may be."""
+        self._lease_ends_at = inf
+        left = self._engine.ledger.next_lease_end(self.node.name, but=self._engine.name)
+        if left is None:
+            return False
+        if left > -_SURELY_OVER:
+            self._lease_ends_at = self._clock.monotonic() + left + _SURELY_OVER
+        return left <= -_SURELY_OVER
 
     def _catch_up(self) -> None:
         try:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ParamSpec
+
 from freeswitch_callback.engine.clock import Clock
+
+P = ParamSpec("P")
 
 
 class Loop:
-    """One of them. It says beforehand how long its next turn may take."""
+    """One of them. It says beforehand how long its next turn may take. `vital`: an engine in which it hangs
+    is better started anew."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, vital: bool = True) -> None:
+        self.vital = vital
         self._clock = clock
         self._since = clock.monotonic()
         self._within: float | None = None
@@ -21,6 +28,18 @@ class Loop:
     def rests(self) -> None:
         """Alive, and waits for what may never come."""
         self._within = None
+
+    def watched(self, work: Callable[P, None], within: float) -> Callable[P, None]:
+        """`work`, each run of which is a turn that takes that long at most; in between it rests."""
+
+        def turn(*args: P.args, **kwargs: P.kwargs) -> None:
+            self.turns(within)
+            try:
+                work(*args, **kwargs)
+            finally:
+                self.rests()
+
+        return turn
 
     def overdue(self, alive_at: float) -> float:
         """Seconds for which it has not been heard of, if it should have been; else 0. `alive_at`: something
@@ -38,12 +57,16 @@ class Loops:
         self._clock = clock
         self._loops: dict[str, Loop] = {}
 
-    def add(self, name: str) -> Loop:
+    def add(self, name: str, *, vital: bool = True) -> Loop:
         """One that rests until its first turn."""
-        self._loops[name] = loop = Loop(self._clock)
+        self._loops[name] = loop = Loop(self._clock, vital=vital)
         return loop
 
     def overdue(self, alive_at: float) -> dict[str, float]:
         """Those that stand still, and for how many seconds."""
         silent = {name: loop.overdue(alive_at) for name, loop in self._loops.items()}
         return {name: seconds for name, seconds in silent.items() if seconds}
+
+    def alive(self, alive_at: float) -> bool:
+        """Whether no vital one stands still."""
+        return not any(loop.vital and loop.overdue(alive_at) for loop in self._loops.values())

@@ -13,21 +13,22 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import structlog
 from gevent.event import Event as Flag
 from gevent.pool import Pool
 
 from freeswitch_callback.core import dispatch
-from freeswitch_callback.core.attempt import FAULTS, Progress, advance, outcome
-from freeswitch_callback.core.dispatch import Assignment, Fairness, Operator, QueueRules
-from freeswitch_callback.core.facts import Claim, Due, Event, Mode, Outcome, Settlement
+from freeswitch_callback.core.attempt import FAULTS, Progress, outcome
+from freeswitch_callback.core.dispatch import Assignment, Operator, QueueRules
+from freeswitch_callback.core.facts import Claim, Due, Event, Outcome, Settlement
 from freeswitch_callback.core.gates import Gate, Verdict
-from freeswitch_callback.core.schedule import RetryRules, agent_rest, agent_was_away, settle
+from freeswitch_callback.core.schedule import agent_was_away, settle
+from freeswitch_callback.engine.attempts import Attempt, RecallRules, length_of_rest
 from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.engine.gatekeeper import Gatekeeper
 from freeswitch_callback.engine.patience import patiently
@@ -57,13 +58,14 @@ _FULL_FOR = 5.0
 _FURTHEST_LOOK = 1000
 """Recalls read from the line at once, at most."""
 
-_LONGEST_REST = timedelta(hours=1)
-_DELAYS = ("busy_delay_time", "reject_delay_time", "no_answer_delay_time")
 _RECALL_AGAIN_AFTER, _AGENT_AGAIN_AFTER = 2.0, 10.0
 """Seconds that a recall and an agent who could not be brought together are left alone.
 
 The recall's are fewer: its next try is with somebody else.
 """
+
+LOOK_AT_AGENT_AGAIN = 2.0
+"""Seconds after which a Reserved agent is looked at again: the queue itself passes through Reserved."""
 
 _OVERSLEPT = "this engine stood still for so long that another may have taken the recall over"
 
@@ -77,52 +79,14 @@ _NAMES_OF_LEGS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RecallRules:
-    """How one queue's clients are called back. Times in seconds."""
+class Round(NamedTuple):
+    """What one look at a node has shown. `free_at`: the epoch second in which an agent becomes free without
+    any event, if there is one; `anybody`: whether one is free now; `more`: whether recalls of their queues
+    are due for which nobody was left."""
 
-    dial_string: str
-    caller_id_number: str
-    extension_dial_string: str = "user/{number}"
-    mode: Mode = Mode.AGENT_FIRST
-    fairness: Fairness = Fairness.LIVE_FIRST
-    prefer_agent: float = 0.0
-    ring_timeout: float = 30.0
-    agent_rest: float = 60.0
-    retry: RetryRules = field(default_factory=RetryRules)
-
-    def way_to(self, number: str) -> str:
-        """The dial string for a client: E.164 goes out, an extension of the house stays inside."""
-        return self.dial_string if number.startswith("+") else self.extension_dial_string
-
-    @property
-    def queue(self) -> QueueRules:
-        """What `dispatch` goes by."""
-        return QueueRules(self.mode, self.fairness, self.prefer_agent)
-
-
-class Attempt:
-    """An attempt under way: what is known of it, and a flag for the greenlet that lives it.
-
-    `held_until` (monotonic): before that, no other engine can have taken it over.
-    """
-
-    def __init__(self, claim: Claim, recall: Due, progress: Progress, held_until: float) -> None:
-        self.claim = claim
-        self.held_until = held_until
-        self.recall = recall
-        self.progress = progress
-        self.changed = Flag()
-        self.somebody_else = False  # it was the agent: any other may take the recall at once
-        self.verdict: Settlement | None = None  # how it ended, where no event can tell
-        self.answer_noted = False
-        self.connection_noted = False
-
-    def feed(self, event: Event) -> None:
-        progress = advance(self.progress, event)
-        if progress is not self.progress:
-            self.progress = progress
-            self.changed.set()
+    free_at: float | None
+    anybody: bool
+    more: bool
 
 
 class Recaller:
@@ -161,6 +125,7 @@ class Recaller:
         self._faulty_until = 0.0
         self._reach = 1  # how much further than usual the look at the line goes: many may be shut
         self._breakers_told: set[str] = set()  # prefixes
+        self._starting: set[int] = set()  # recalls that are given to an agent, and not claimed yet
         self._full: dict[str, float] = {}  # queues with as many recalls up as may be: until when (monotonic)
 
     # --- events ----------------------------------------------------------------------------------------
@@ -180,49 +145,58 @@ class Recaller:
         found = {event.get(name) or "" for name in _NAMES_OF_LEGS} & self.attempts.keys()
         return [self.attempts[call_uuid] for call_uuid in found]
 
+    def interrupted(self) -> None:
+        """The connection was lost for a while: of what is up, events may have been missed."""
+        for attempt in self.attempts.values():
+            attempt.interrupted = True
+
     # --- deciding --------------------------------------------------------------------------------------
 
-    def round(self) -> float | None:
-        """Start every recall that may start now.
-
-        Returns the epoch second in which an agent becomes free without any event, if there is one.
-        """
+    def round(self) -> Round:
+        """Start every recall that may start now."""
         now = self._clock.time()
-        operators = self.switchboard.operators(self._held)
+        operators = self.switchboard.operators_who_wait(self._held)
         ready = dispatch.free(operators, now)
+        more = False
         if ready and now >= self._faulty_until and not self._stopping.is_set():
             queues = dispatch.open_queues(ready, self.switchboard.callers, self._queue_rules)
             queues -= {queue for queue, until in self._full.items() if until > self._clock.monotonic()}
             if queues:
-                limit = min(self._reach * (2 * len(ready) + 10), _FURTHEST_LOOK)
-                self._start(operators, self._ledger.due(queues, limit), limit)
-        return dispatch.next_free(operators, now)
+                in_the_way = len(self._starting) + len(self._not_before)
+                limit = min(self._reach * (2 * len(ready) + 2) + in_the_way, _FURTHEST_LOOK)
+                recalls = self._ledger.due(queues, limit)
+                more = self._start(recalls, limit) < len(recalls)
+        return Round(dispatch.next_free(operators, now), bool(ready), more)
 
     def _queue_rules(self, queue: str) -> QueueRules:
         return self._rules(queue).queue
 
-    def _start(self, operators: list[Operator], recalls: list[Due], limit: int) -> None:
-        """Call those that may be called; hold back those that may not, and look behind them."""
+    def _start(self, recalls: list[Due], limit: int) -> int:
+        """Call those that may be called; hold back those that may not, and look behind them. How many are
+        not due any more, or soon will not be."""
         now = self._clock.monotonic()
         self._not_before = {id_: until for id_, until in self._not_before.items() if until > now}
-        busy = {attempt.recall.id for attempt in self.attempts.values()} | self._not_before.keys()
+        busy = self._starting | {attempt.recall.id for attempt in self.attempts.values()}
+        busy |= self._not_before.keys()
         open_ones, shut = self._gatekeeper.sift(
             (recall for recall in recalls if recall.id not in busy), self._clock.now()
         )
-        for assignment in dispatch.assign(
+        assignments = dispatch.assign(
             open_ones,
-            operators,
+            self._operators_for(open_ones),
             self.switchboard.callers,
             self._queue_rules,
             self._under_way(),
             self._clock.time(),
-        ):
+        )
+        for assignment in assignments:
             call_uuid = str(uuid.uuid4())
             if assignment.agent is not None:
                 self._held.add(assignment.agent)
             else:
                 self._queue_calls[call_uuid] = assignment.recall.queue or ""
             self.ours.add(call_uuid)
+            self._starting.add(assignment.recall.id)
             self._pool.spawn(self._call, assignment, call_uuid)
         behind = len(recalls) == limit and len(shut) > len(recalls) // 2
         self._reach = min(self._reach * 4, _FURTHEST_LOOK) if behind else 1
@@ -230,6 +204,14 @@ class Recaller:
             self._ledger.hold(shut, by=self._engine)
         if behind:
             self._wake()
+        return len(recalls) - len(open_ones) + len(assignments)
+
+    def _operators_for(self, recalls: list[Due]) -> list[Operator]:
+        """Who is free now that the ledger has answered, and the agents for whom a recall may wait."""
+        operators = self.switchboard.operators_who_wait(self._held)
+        known = {recall.last_agent for recall in recalls if recall.last_agent is not None}
+        known -= {operator.name for operator in operators}
+        return operators + self.switchboard.operators_named(known, self._held)
 
     def _under_way(self) -> Mapping[str, int]:
         """Queue-mode recalls whose client is not in the queue yet: there they count among the callers."""
@@ -245,7 +227,7 @@ class Recaller:
         recall, agent = assignment.recall, assignment.agent
         rules = self._rules(recall.queue or "")
         attempt: Attempt | None = None
-        sent = held_back = False
+        sent = held_back = lost = False
         held_until = self._clock.monotonic() + self.lease
         try:
             claim = self._ledger.claim(
@@ -265,17 +247,20 @@ class Recaller:
                 self._held_back(recall, claim)
                 return
             if claim is None:
+                lost = not self._has_been_reserved(agent)
                 return
             self._breakers_told.discard(self._prefix(recall))
             progress = Progress(claim.mode, claim.call_uuid, claim.job_uuid)
             attempt = Attempt(claim, recall, progress, held_until)
             self._track(attempt)
+            self._starting.discard(recall.id)
             sent = self._dial(attempt, rules)
             if sent:
                 self.follow(attempt)
         except DatabaseUnreachable as error:
             log.error("recall_left_open", recall=recall.id, error=str(error), hint="settled once it is back")
         finally:
+            self._starting.discard(recall.id)
             if attempt is not None:
                 self._untrack(attempt)
             if agent is not None:
@@ -288,7 +273,13 @@ class Recaller:
                 self._wake()
             else:  # another engine has the recall or the agent, or something is wrong: not at once again
                 self._not_before[recall.id] = self._clock.monotonic() + _RECALL_AGAIN_AFTER
-                self._rest(agent, _AGENT_AGAIN_AFTER)
+                if lost:  # the recall is another's now, and this agent as free as before
+                    self._wake()
+                else:
+                    self._rest(agent, _AGENT_AGAIN_AFTER)
+
+    def _has_been_reserved(self, agent: str | None) -> bool:
+        return any(one.agent == agent for one in self._ledger.reservations(self.node.name))
 
     def _held_back(self, recall: Due, verdict: Verdict) -> None:
         """The claim was refused by a gate, and the recall is looked at again when that opens."""
@@ -298,7 +289,7 @@ class Recaller:
             log.info("recall_held_back", recall=recall.id, gate=str(verdict))
         elif self._prefix(recall) not in self._breakers_told:  # once, not for each of the recalls behind it
             self._breakers_told.add(self._prefix(recall))
-            log.error("breaker_open", recall=recall.id, gate=str(verdict))
+            log.info("breaker_open", recall=recall.id, gate=str(verdict))
 
     def _prefix(self, recall: Due) -> str:
         return self._gatekeeper.caps(recall.queue).prefix_of(recall.number)
@@ -324,8 +315,8 @@ class Recaller:
                 if not self._surely_held(attempt):
                     raise NotSent(f"{claim.agent} was not reserved: {_OVERSLEPT}")
                 reserved = None
-                reserved = callcenter.reserve(self.node, claim.agent)
-                if not self._still_free(claim.agent) or not reserved:
+                reserved, row = callcenter.reserve_and_read(self.node, claim.agent)
+                if not self._still_free(row) or not reserved:
                     attempt.somebody_else = True  # the picture of this agent is right now
                     return self._step_back(attempt, reserved)
             originate = self._originate(claim, recall, rules)
@@ -336,7 +327,6 @@ class Recaller:
             return self._step_back(attempt, reserved)
         if not self._written_as_sent(claim):
             return self._step_back(attempt, reserved)
-        log.info("recall", recall=recall.id, node=self.node.name, agent=claim.agent, mode=str(claim.mode))
         try:
             self.node.send_originate(originate, partial(self._surely_held, attempt))
         except CommandFailed as error:
@@ -347,6 +337,7 @@ class Recaller:
         except FreeSwitchError as error:
             # It may have been sent. The attempt stays open; whoever is connected next finds out.
             log.warning("originate_unanswered", recall=recall.id, error=str(error))
+        log.info("recall", recall=recall.id, node=self.node.name, agent=claim.agent, mode=str(claim.mode))
         return True
 
     def _written_as_sent(self, claim: Claim) -> bool:
@@ -360,9 +351,8 @@ class Recaller:
                 self._give_back(claim.agent, talked=False)
             raise
 
-    def _still_free(self, name: str) -> bool:
+    def _still_free(self, agent: Agent | None) -> bool:
         """A second look, now that the agent is ours: +OK tells only that their row was Waiting."""
-        agent = callcenter.read_agent(self.node, name)
         if agent is None:
             return False
         self.switchboard.seen(agent)
@@ -405,6 +395,10 @@ class Recaller:
             not_held = reserved is False or self._give_back(claim.agent, talked=False)
             if not_held:
                 self._strike(claim.agent)
+        elif claim.agent is not None and reserved is not False:
+            # Whoever has taken it over may have let the agent go before we reserved them.
+            self._clock.sleep(LOOK_AT_AGENT_AGAIN)
+            self._patiently(partial(self._give_back_if_nobodys, claim.agent), "give an agent back")
         self._patiently(lambda: self._ledger.abort(claim), "give a recall back")
         return False
 
@@ -439,7 +433,9 @@ class Recaller:
                 operator = progress.operator or claim.agent
                 at = _utc(progress.connected)
                 self._write("connection", partial(self._ledger.connected, claim, at, operator))
-            if attempt.verdict is not None or outcome(progress) is not None:  # not of what has come since
+            if attempt.verdict is not None:
+                break
+            if outcome(progress) is not None and not attempt.interrupted:  # not of what has come since
                 break
             attempt.changed.wait()
             attempt.changed.clear()
@@ -462,7 +458,7 @@ class Recaller:
         if claim.agent is not None and self._holds_agent(attempt):
             if agent_was_away(settlement, claim.mode):
                 agent = self.switchboard.agents.get(claim.agent)
-                self._rest(claim.agent, _length_of_rest(rules, agent, settlement.hangup_cause))
+                self._rest(claim.agent, length_of_rest(rules, agent, settlement.hangup_cause))
             given_back = self._give_back(claim.agent, talked=attempt.progress.connected is not None)
         ended = _utc(attempt.progress.ended or self._clock.time())
         written = self._write("outcome", partial(self._ledger.settle, claim, settlement, ended))
@@ -495,6 +491,10 @@ class Recaller:
             log.warning("agent_not_released", agent=name, error=str(error), hint="tried again once connected")
             return False
         return True
+
+    def _give_back_if_nobodys(self, name: str) -> None:
+        if not self._has_been_reserved(name):
+            self._give_back(name, talked=False)
 
     def _strike(self, agent: str) -> None:
         """No reservation of ours stands any more."""
@@ -550,23 +550,6 @@ class Recaller:
         self._jobs.pop(attempt.claim.job_uuid, None)
         if attempt.claim.agent is not None:
             self._held.discard(attempt.claim.agent)
-
-
-def _length_of_rest(rules: RecallRules, agent: Agent | None, cause: str) -> float:
-    delays = {name: getattr(agent, name, 0) for name in _DELAYS}
-    return max(rules.agent_rest, agent_rest(cause, delays))
-
-
-def note_rests(
-    switchboard: Switchboard, ledger: Ledger, node: str, rules: Callable[[str], RecallRules], now: datetime
-) -> None:
-    """Have the switchboard know the agents who rest, by what is on record: only the engine that called them
-    remembers."""
-    for away in ledger.agents_away(node, now - _LONGEST_REST):
-        agent = switchboard.agents.get(away.agent)
-        length = _length_of_rest(rules(away.queue or ""), agent, away.hangup_cause)
-        until = away.ended_at.timestamp() + length
-        switchboard.rests[away.agent] = max(switchboard.rests.get(away.agent, 0.0), until)
 
 
 def _utc(seconds: float) -> datetime:

@@ -24,16 +24,14 @@ import structlog
 
 from freeswitch_callback.core.attempt import Progress
 from freeswitch_callback.core.facts import Due, Mode, Outcome, Reason, Settlement
+from freeswitch_callback.engine.attempts import Attempt
 from freeswitch_callback.engine.clock import Clock
-from freeswitch_callback.engine.recaller import Attempt, Recaller
+from freeswitch_callback.engine.recaller import LOOK_AT_AGENT_AGAIN, Recaller
 from freeswitch_callback.esl import callcenter
 from freeswitch_callback.esl.node import Node
 from freeswitch_callback.ledger import Held, Ledger, Reserved
 
 log = structlog.get_logger(__name__)
-
-_LOOK_AT_AGENT_AGAIN = 2.0
-"""Seconds after which a Reserved agent is looked at again: the queue itself passes through Reserved."""
 
 
 class Reconciler:
@@ -68,21 +66,24 @@ class Reconciler:
         """
         self._lost_at = lost_at
         in_doubt: set[str] = set()
-        others = False
+        watched_since = dict(self._recaller.attempts)
         for held in self._ledger.held(node=self._node.name):
             call_uuid = held.claim.call_uuid
             watched = self._recaller.attempts.get(call_uuid)
+            if held.sent_at is not None:
+                watched_since.pop(call_uuid, None)
             if watched is not None:
                 doubt = held.sent_at is not None and not self._catch_up(watched, held)
             else:
                 abandoned = call_uuid not in self._recaller.ours and self._abandoned(held)
                 doubt = abandoned and not self._take_over(held)
-                others = others or not (abandoned or call_uuid in self._recaller.ours)
             if doubt:
                 in_doubt.add(call_uuid)
+        for attempt in watched_since.values():
+            attempt.caught_up()  # not sent before, or nothing that is still ours to judge
         self._nothing_found = {uuid: at for uuid, at in self._nothing_found.items() if uuid in in_doubt}
         self._release_the_forgotten()
-        return bool(in_doubt) or others
+        return bool(in_doubt)
 
     def _abandoned(self, held: Held) -> bool:
         """Whether nobody lives this attempt: its engine is gone, or it is ours and its greenlet is."""
@@ -97,10 +98,12 @@ class Reconciler:
         if held.sent_at is None:
             self._ledger.abort(claim)  # its agent is among the forgotten now
             return True
+        answered, connected = held.answered_at is not None, held.connected_at is not None
         progress = Progress(claim.mode, claim.call_uuid, claim.job_uuid)
+        progress = _with_marks(progress, answered, connected, held, self._clock.time())
         attempt = Attempt(claim, _recall_of(held), progress, held_until)
-        attempt.answer_noted = held.answered_at is not None
-        attempt.connection_noted = held.connected_at is not None
+        attempt.answer_noted, attempt.connection_noted = answered, connected
+        attempt.interrupted = True
         log.info("recall_taken_over", recall=claim.recall, agent=claim.agent, held_by=held.claim.engine)
         self._recaller.adopt(attempt)  # first: from now on its events are heard
         return self._catch_up(attempt, held)
@@ -111,17 +114,19 @@ class Reconciler:
         exists = callcenter.uuid_exists(self._node, call_uuid)  # first: a mark may come a moment late
         answered, second, ended = [callcenter.mark(self._node, call_uuid, m) for m in callcenter.MARKED]
         # Events have come in meanwhile: what they told is read now, and written without a pause in between.
-        if attempt.progress.ended is not None or attempt.verdict is not None:
+        if attempt.verdict is not None or (attempt.progress.ended is not None and not attempt.interrupted):
             return True
         progress = _with_marks(attempt.progress, answered, second, held, self._clock.time())
-        if exists:
+        if exists and progress.ended is None:
             attempt.progress = progress
-        elif answered or second or ended:
-            cause = "UNKNOWN" if progress.mode is Mode.AGENT_FIRST and answered else progress.second_cause
+        elif answered or second or ended or progress.ended is not None:
+            cause = progress.second_cause
+            if progress.mode is Mode.AGENT_FIRST and answered:
+                cause = cause or "UNKNOWN"
             cut_off = held.core_uuid != self._node.core_uuid and attempt.answer_noted and self._lost_at
             attempt.progress = replace(
                 progress,
-                ended=self._lost_at if cut_off else self._clock.time(),
+                ended=progress.ended or (self._lost_at if cut_off else self._clock.time()),
                 cause=progress.cause or "UNKNOWN",
                 second_cause=cause,
             )
@@ -129,7 +134,7 @@ class Reconciler:
             return False
         else:
             attempt.verdict = self._never_seen(attempt, held)
-        attempt.changed.set()
+        attempt.caught_up()
         return True
 
     def _seen_twice(self, call_uuid: str) -> bool:
@@ -140,7 +145,7 @@ class Reconciler:
         if held.core_uuid == self._node.core_uuid:
             log.warning("recall_was_never_dialled", recall=attempt.claim.recall)
             return Settlement(Outcome.FAILED, retry_in=0.0, counted=False, note="was never dialled")
-        log.error(
+        log.info(  # who has to know is told by the alarm
             "outcome_unknown", recall=attempt.claim.recall, call_uuid=attempt.claim.call_uuid,
             hint="FreeSWITCH was restarted meanwhile; settle it with `replay` or `close`",
         )  # fmt: skip
@@ -150,7 +155,7 @@ class Reconciler:
         """Agents whom a row of ours holds though no attempt does any more."""
         forgotten = self._forgotten()
         if any(self._reserved(reservation.agent) for reservation in forgotten):
-            self._clock.sleep(_LOOK_AT_AGENT_AGAIN)
+            self._clock.sleep(LOOK_AT_AGENT_AGAIN)
             still = {reservation.id for reservation in self._forgotten()}
             forgotten = [reservation for reservation in forgotten if reservation.id in still]
         for reservation in forgotten:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 
 import gevent
 import structlog
@@ -11,14 +11,23 @@ from gevent.event import Event as Flag
 
 from freeswitch_callback.core.capture import Capture, CaptureRules
 from freeswitch_callback.core.catchup import Heard
-from freeswitch_callback.core.facts import ClosedAs, Event, Missed, Reached, Served
+from freeswitch_callback.core.facts import Event, Missed, Reached, Served
 from freeswitch_callback.core.gates import GateRules, opening, scope_of
 from freeswitch_callback.core.numbers import read
 from freeswitch_callback.engine.clock import SYSTEM, Clock
 from freeswitch_callback.engine.loops import Loop
 from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.errors import CallbackError, DatabaseError, DatabaseUnreachable
-from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.ledger import (
+    Answered,
+    CalledOut,
+    Ledger,
+    Outcome,
+    Recorded,
+    Telling,
+    Told,
+    completed,
+)
 from freeswitch_callback.ledger.spool import Fact, Spool, SpoolError
 
 log = structlog.get_logger(__name__)
@@ -27,15 +36,21 @@ _BATCH = 100
 _BATCH_TAKES = 60.0
 """Seconds after which the drain hangs."""
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+_REFUSED = (CallbackError, ValueError, LookupError)
+"""What a fact that makes no sense to the rules or the database raises."""
 
 
 class Recorder:
     """One node's events to rows.
 
-    It runs in the greenlet that takes the events in. While the database is away, what happened goes to the
-    spool, and from there to the database in the same order (`drain`, a greenlet of its own): as long as
-    anything waits in the spool, all that is new goes behind it. Without a spool, or once that is full, it
-    waits: reading stops, and FreeSWITCH keeps the events for us.
+    It runs in the greenlet that takes the events in: `hear` each, and `put` on disk what they told before
+    waiting for more. So a single event is on disk at once, and a burst in few transactions. A crash takes
+    what was heard and not put, like what still waits to be heard; the catch-up looks for both.
+
+    While the database is away, what happened goes to the spool, and from there to the database in the same
+    order (`drain`, a greenlet of its own): as long as anything waits in the spool, all that is new goes
+    behind it. Without a spool, or once that is full, it waits: reading stops, and FreeSWITCH keeps the events
+    for us.
 
     A recall out of the spool is due, and expires, as if its call had been missed at that moment.
 
@@ -71,6 +86,9 @@ class Recorder:
         self._min_talk = min_talk
         self._remember_agent = remember_agent
         self._draining = draining or Loop(clock)
+        self._told: list[Fact] = []
+        """What was heard and is not on disk yet."""
+        self._together = True  # else one by one: some of what was told could not be put on disk together
 
     def reload(self, capture: CaptureRules) -> None:
         """Go by other rules from the next event on."""
@@ -86,21 +104,48 @@ class Recorder:
 
     def freeswitch_went_away(self, at: float) -> None:
         """It was restarted: the calls that were up are gone, and no event will tell. `at`: epoch seconds."""
-        for fact in self._capture.end_all(at):
-            self.take(fact)
+        self._told += self._capture.end_all(at)
+        self.put()
 
     def keep(self, live: Container[str], before: float) -> None:
         """Forget the legs whose end was told while nobody listened (`Capture.keep`)."""
         self._capture.keep(live, before)
 
     def feed(self, event: Event) -> None:
-        for fact in self._capture.feed(event):
-            self.take(fact)
+        """Hear it, and put on disk what it told."""
+        self.hear(event)
+        self.put()
 
-    def take(self, fact: Fact) -> None:
-        """Put it on disk: in the database or, while that is away, in the spool."""
+    def hear(self, event: Event) -> None:
+        """What it tells is on disk after the next `put`."""
+        self._told += self._capture.feed(event)
+
+    def put(self) -> None:
+        """Put all that was told on disk. What cannot be put there makes room for the others."""
+        if len(self._told) > 1:
+            self._told = _once(self._told)
+        while self._told:
+            facts = self._told[: _BATCH if self._together else 1]
+            self._together = False
+            if len(facts) == 1:
+                del self._told[0]  # now: whatever it does, it is not to do it again
+            try:
+                self.take(*facts)
+            except DatabaseUnreachable:  # the engine stops
+                self._together = True
+                raise
+            except _REFUSED as error:
+                if len(facts) > 1:
+                    continue
+                log.error("not_recorded", node=self.node, call_uuid=facts[0].call_uuid, error=repr(error))
+            else:
+                del self._told[: len(facts) if len(facts) > 1 else 0]
+            self._together = len(facts) > 1 or not self._told
+
+    def take(self, *facts: Fact) -> None:
+        """Put them on disk: in the database or, while that is away, in the spool."""
         patiently(
-            lambda: self._put(fact), what="record what happened", stopping=self._stopping, clock=self._clock
+            lambda: self._put(facts), what="record what happened", stopping=self._stopping, clock=self._clock
         )
 
     @property
@@ -113,21 +158,21 @@ class Recorder:
         """How many facts are not in the database yet."""
         return 0 if self._spool is None else self._spool.length()
 
-    def _put(self, fact: Fact) -> None:
+    def _put(self, facts: Sequence[Fact]) -> None:
         if self._spool is None:
-            self._write(fact)
+            self._write(facts)
             return
         away = "what waits there goes first"
         if self._spool.length() == 0:
             try:
-                self._write(fact)
+                self._write(facts)
             except DatabaseError as error:
                 away = str(error)
-                log.error("spooling", node=self.node, path=str(self._spool.path), error=away)
+                log.info("spooling", node=self.node, path=str(self._spool.path), error=away)
             else:
                 return
         try:
-            self._spool.append(fact)
+            self._spool.append(*facts)
         except SpoolError as error:
             raise DatabaseUnreachable(f"{away}; and {error}") from error
         self._spooled.set()
@@ -157,6 +202,10 @@ class Recorder:
 
     def finish(self) -> None:
         """The last try of an engine that stops; what is left waits for the next one."""
+        try:
+            self.put()
+        except DatabaseError as error:
+            log.error("not_recorded", node=self.node, facts=len(self._told), error=str(error))
         if self._spool is None:
             return
         try:
@@ -178,15 +227,25 @@ class Recorder:
 
     def _drain_batch(self, spool: Spool, facts: list[Fact]) -> int:
         """How many facts this was: all, or those before one that no database will ever take."""
+        try:
+            self._write(facts)
+        except _REFUSED as error:
+            if isinstance(error, DatabaseError):
+                raise
+            return self._drain_one_by_one(spool, facts)
+        spool.drained(len(facts))
+        return len(facts)
+
+    def _drain_one_by_one(self, spool: Spool, facts: list[Fact]) -> int:
         done = 0
         try:
             for fact in facts:
-                self._write(fact)
+                self._write([fact])
                 done += 1
         except DatabaseError:
             spool.drained(done)
             raise
-        except (CallbackError, ValueError, LookupError) as error:
+        except _REFUSED as error:
             log.error("spool_fact_refused", node=self.node, call_uuid=fact.call_uuid, error=repr(error))
             spool.drained(done)
             spool.put_aside()
@@ -196,52 +255,64 @@ class Recorder:
 
     # --- writing -------------------------------------------------------------------------------------------
 
-    def _write(self, fact: Fact) -> None:
-        match fact:
-            case Missed():
-                self._missed(fact)
-            case Served():
-                self._served(fact)
-            case Reached():
-                self._reached(fact)
-
-    def _missed(self, fact: Missed) -> None:
-        plan = opening(fact, self._gates(fact.queue), self._clock.now())
-        recorded = self._ledger.record(fact, plan)
-        if recorded.new:
-            log.info(
-                "missed", id=recorded.missed_id, node=fact.node, queue=fact.queue, reason=str(fact.reason),
-                timewait=fact.timewait, blocked=recorded.blocked,
-            )  # fmt: skip
-        if fact.settled and recorded.blocked is None:
+    def _write(self, facts: Sequence[Fact]) -> None:
+        told = [(fact, telling) for fact in facts if (telling := self._telling(fact)) is not None]
+        if not told:
+            return
+        outcomes = self._ledger.take_all([telling for _, telling in told])
+        changed = [self._say(fact, outcome) for (fact, _), outcome in zip(told, outcomes, strict=True)]
+        if any(changed):
             self._wake()
 
-    def _served(self, fact: Served) -> None:
-        """Take back what was told of this call; close the recall of a client who has now been answered."""
-        number = self._number_of_one(fact.phone, fact.queue)
-        self._ledger.retract(fact.node, fact.call_uuid)
-        if number is None:
-            return
-        scope = scope_of(fact.queue)
-        if fact.operator is not None and self._remember_agent(fact.queue):
-            self._ledger.note_talk(number, scope, fact.operator, fact.at)
-        by = fact.operator or fact.node
-        if self._ledger.close_served(
-            number, scope, ClosedAs.SERVED_INBOUND, by, operator=fact.operator, at=fact.at
-        ):
-            log.info("served_inbound", node=fact.node, queue=fact.queue, operator=fact.operator)
+    def _telling(self, fact: Fact) -> Telling | None:
+        """What the ledger has to know of it, if anything."""
+        match fact:
+            case Missed():
+                return Told(fact, opening(fact, self._gates(fact.queue), self._clock.now()))
+            case Served():
+                # Takes back what was told of this call; closes the recall of a client who was answered now.
+                number = self._number_of_one(fact.phone, fact.queue)
+                return Answered(fact, number, scope_of(fact.queue), self._remember_agent(fact.queue))
+            case Reached():
+                # Closes the recall of a client whom an operator called and talked to, not to their machine.
+                number = self._number_of_one(fact.phone, None)
+                long_enough = fact.talked >= self._min_talk(None)
+                return CalledOut(fact, number) if number is not None and long_enough else None
 
-    def _reached(self, fact: Reached) -> None:
-        """Close the recall of a client whom an operator called and talked to, and not to their machine."""
-        number = self._number_of_one(fact.phone, None)
-        if number is None or fact.talked < self._min_talk(None):
-            return
-        by = fact.operator or fact.node
-        if self._ledger.close_reached(number, fact.domain, by, operator=fact.operator, at=fact.at):
+    def _say(self, fact: Fact, outcome: Outcome) -> bool:
+        """In the log, what became of it; True if a recall may be due."""
+        if isinstance(outcome, Recorded) and isinstance(fact, Missed):
+            if outcome.new:
+                log.info(
+                    "missed", id=outcome.missed_id, node=fact.node, queue=fact.queue, reason=str(fact.reason),
+                    timewait=fact.timewait, blocked=outcome.blocked,
+                )  # fmt: skip
+            return fact.settled and outcome.blocked is None
+        if outcome and isinstance(fact, Served):
+            log.info("served_inbound", node=fact.node, queue=fact.queue, operator=fact.operator)
+        elif outcome and isinstance(fact, Reached):
             log.info("served_outbound", node=fact.node, domain=fact.domain, operator=fact.operator)
+        return False
 
     def _number_of_one(self, phone: str, queue: str | None) -> str | None:
         """The number of one client: of a shared one, that somebody was served says nothing of the others."""
         rules = self._gates(queue).numbers
         number = read(phone, rules).e164
         return None if number in rules.shared else number
+
+
+def _once(told: list[Fact]) -> list[Fact]:
+    """A call that was told before it was settled, and again when it was, as one fact in the place of the
+    first; unless something else was told of this call in between, which may take the first back."""
+    facts: list[Fact] = []
+    unsettled: dict[str, tuple[int, Missed]] = {}
+    for fact in told:
+        before = unsettled.pop(fact.call_uuid, None)
+        if before is not None and isinstance(fact, Missed) and fact.settled:
+            place, earlier = before
+            facts[place] = completed(earlier, fact)
+            continue
+        if isinstance(fact, Missed) and not fact.settled:
+            unsettled[fact.call_uuid] = len(facts), fact
+        facts.append(fact)
+    return facts

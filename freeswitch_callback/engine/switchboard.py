@@ -7,10 +7,13 @@ at once more before anybody is called.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
+from typing import TypeVar
 from urllib.parse import unquote
 
+import gevent
 import structlog
 
 from freeswitch_callback.core import numbers
@@ -24,10 +27,13 @@ from freeswitch_callback.esl.callcenter import Agent, Channel, HasApi
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 _TALKING = "In a queue call"
 _NO_DIGIT = re.compile("[^0-9]")
 
 
+@lru_cache(maxsize=20_000)
 def phone_of(endpoint: str) -> str:
     """The phone in a contact or a channel's name: 1001 of `user/1001@house`, `sofia/internal/sip:1001@…`.
 
@@ -99,6 +105,14 @@ def _last_digits(number: str) -> str:
     return _NO_DIGIT.sub("", number)[-4:]
 
 
+def _unhurried(rows: Iterable[T]) -> Iterator[T]:
+    """Of a thousand rows some at a time: an agent who becomes free meanwhile does not wait for the rest."""
+    for number, row in enumerate(rows, 1):
+        yield row
+        if number % 50 == 0:
+            gevent.sleep(0)
+
+
 class Switchboard:
     """One node's agents, tiers, live callers and live channels."""
 
@@ -126,7 +140,7 @@ class Switchboard:
         meanwhile: list[Event] = []
         self._meanwhile = meanwhile
         try:
-            agents = callcenter.agents(node)
+            agents = list(_unhurried(callcenter.each_agent(node)))
             tiers = self._tiers(node)
             queues = {queue for served in tiers.values() for queue in served}
             members = {queue: callcenter.members(node, queue) for queue in queues}
@@ -147,7 +161,7 @@ class Switchboard:
     def _tiers(self, node: HasApi) -> dict[str, dict[str, tuple[int, int]]]:
         """By agent: the queues they serve. One with a name that fits in no command is left out, and said."""
         tiers: dict[str, dict[str, tuple[int, int]]] = {}
-        for tier in callcenter.tiers(node):
+        for tier in _unhurried(callcenter.each_tier(node)):
             try:
                 commands.name(tier.queue)
                 commands.name(tier.agent)
@@ -214,6 +228,16 @@ class Switchboard:
 
     def operators(self, held: Collection[str]) -> list[Operator]:
         """The agents as the decision sees them; `held` are those that a recall of ours has."""
+        return self._seen_as_operators(self.agents.values(), held)
+
+    def operators_who_wait(self, held: Collection[str]) -> list[Operator]:
+        """As `operators`, of those who are free or become it by time alone: few of many agents."""
+        return self._seen_as_operators((a for a in self.agents.values() if a.state == "Waiting"), held)
+
+    def operators_named(self, names: Iterable[str], held: Collection[str]) -> list[Operator]:
+        return self._seen_as_operators((self.agents[name] for name in names if name in self.agents), held)
+
+    def _seen_as_operators(self, agents: Iterable[Agent], held: Collection[str]) -> list[Operator]:
         phones = self._lines.phones()
         return [
             Operator(
@@ -227,6 +251,6 @@ class Switchboard:
                 rests_until=self.rests.get(a.name, 0.0),
                 busy=a.name in held or a.external_calls_count > 0 or phone_of(a.contact) in phones,
             )
-            for a in self.agents.values()
+            for a in agents
             if a.name in self.tiers
         ]

@@ -1,7 +1,7 @@
 """Looks whether the engine is well, tells the service manager, and raises alarms.
 
 Who is killed for silence must be silent when it hangs: the sign of life is sent from here, out of gevent's
-hub, and only while every loop of the engine goes round. So a hub that stands still says nothing either.
+hub, and only while every vital loop of the engine goes round. So a hub that stands still says nothing either.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -23,6 +24,7 @@ from freeswitch_callback.engine.alarms import Name
 from freeswitch_callback.engine.daemon import Engine
 from freeswitch_callback.engine.systemd import Systemd
 from freeswitch_callback.errors import DatabaseError, DatabaseReadOnly, DiskFull, SchemaTooNew
+from freeswitch_callback.ledger.limits import Breaker
 from freeswitch_callback.operations import machine
 
 sleep, start_new_thread = (
@@ -74,6 +76,7 @@ class Watchdog:
         self._turned_at = self._began
         self._next_sign = 0.0
         self._schema: DatabaseError | None = None
+        self._tripped: dict[str, datetime] = {}  # by prefix: when its breaker did
         self._ready = False
         self._waiting: int | None = None
         self._status = ""
@@ -111,7 +114,8 @@ class Watchdog:
             self._ready = True
             self._systemd.ready()
         every = self._systemd.watchdog
-        if every is not None and not stuck and now >= self._next_sign:
+        alive = self._engine.loops.alive(self._alive_at)
+        if every is not None and alive and now >= self._next_sign:
             self._next_sign = now + every / 2
             self._systemd.alive()
         if (status := self.status()) != self._status:
@@ -222,16 +226,25 @@ class Watchdog:
             self._alarms.clear(Name.CLOCK_JUMPED, engine.ledger.name)
         else:
             self._alarms.raise_(Name.CLOCK_JUMPED, engine.ledger.name, f"its clock is {differ}")
-        self._alarms.only(
-            Name.BREAKER_OPEN,
-            {b.prefix: f"{b.recalls} recalls within a short time" for b in engine.ledger.breakers()},
-        )
+        self._breakers(engine.ledger.breakers())
+        stranded = engine.ledger.stranded([site.node.name for site in engine.sites])
+        self._alarms.only(Name.NODE_GONE, {each.node: str(each) for each in stranded})
         states = engine.ledger.open_by_state()
         self._waiting = states.get(State.WAITING, 0)
         unknown = states.get(State.UNKNOWN, 0)
         self._alarms.only(
             Name.OUTCOME_UNKNOWN,
             {"recalls": f"{unknown} wait for a person: `list --state unknown`"} if unknown else {},
+        )
+
+    def _breakers(self, open_ones: Collection[Breaker]) -> None:
+        tripped = {breaker.prefix: breaker.tripped_at for breaker in open_ones}
+        for prefix in [prefix for prefix, at in tripped.items() if self._tripped.get(prefix, at) != at]:
+            self._alarms.clear(Name.BREAKER_OPEN, prefix)  # reset meanwhile, and tripped again: told anew
+        self._tripped = tripped
+        self._alarms.only(
+            Name.BREAKER_OPEN,
+            {b.prefix: f"{b.recalls} recalls within a short time" for b in open_ones},
         )
 
     def _disks(self) -> None:

@@ -8,6 +8,7 @@ Epochs are whole seconds since 1970, 0 = never. Shapes: recordings `agent_states
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
+from functools import cache
 from typing import Any, Literal, Protocol, Self
 
 from freeswitch_callback.errors import CommandFailed, ProtocolError
@@ -20,6 +21,12 @@ class HasApi(Protocol):
     def api(self, text: str, /) -> str: ...
 
 
+class HasApis(HasApi, Protocol):
+    """It also sends several commands in one piece: one round trip for all."""
+
+    def apis(self, *texts: str) -> list[str]: ...
+
+
 class _Row:
     """A dataclass whose fields are columns of FreeSWITCH, by the same names."""
 
@@ -28,28 +35,37 @@ class _Row:
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
         values: dict[str, Any] = {}
-        for column in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
-            value = row.get(column.name)
+        for name, kind, _ in _columns(cls):  # type: ignore[arg-type]  # a type is hashable
+            value = row.get(name)
             if value is None:
                 continue  # not there, or null: the default
             text = clean(str(value))
-            if column.type is bool:
-                values[column.name] = text.lower() == "true"
+            if kind is int:
+                values[name] = _whole(text, name)
             else:
-                values[column.name] = _whole(text, column.name) if column.type is int else text
+                values[name] = text.lower() == "true" if kind is bool else text
         return cls(**values)
 
     @classmethod
     def needed(cls) -> list[str]:
         """The columns that a row cannot do without."""
-        return [column.name for column in fields(cls) if column.default is MISSING]  # type: ignore[arg-type]
+        return [name for name, _, optional in _columns(cls) if not optional]  # type: ignore[arg-type]
+
+
+@cache
+def _columns(row_type: Any) -> tuple[tuple[str, Any, bool], ...]:
+    """Name, type, and whether it may be missing; a thousand agents are read at every poll."""
+    found = fields(row_type)
+    return tuple((column.name, column.type, column.default is not MISSING) for column in found)
 
 
 def _whole(text: str, column: str) -> int:
     """FreeSWITCH answers with every number as text, and with an empty one for what was never set."""
-    digits = text.removeprefix("-")
+    if text.isdecimal() and text.isascii() and len(text) <= 18:
+        return int(text)
     if not text:
         return 0
+    digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
         raise ProtocolError(f"{column} is no whole number: {text!r:.60}")
     return int(text)
@@ -154,15 +170,28 @@ class Channel(_Row):
     call_uuid: str = ""
 
 
+_NULL = "(null)"
+"""How the printed form shows a column that was never set (1.10.12, source)."""
+
 # --- asking -------------------------------------------------------------------------------------------------
 
 
 def agents(node: HasApi) -> list[Agent]:
-    return [Agent.of(row) for row in _callcenter(node, commands.agent_list(), Agent)]
+    return list(each_agent(node))
+
+
+def each_agent(node: HasApi) -> Iterator[Agent]:
+    """Asked for once, read one by one: who has other things to do pauses in between."""
+    return (Agent.of(row) for row in _callcenter(node, commands.agent_list(), Agent))
 
 
 def tiers(node: HasApi) -> list[Tier]:
-    return [Tier.of(row) for row in _callcenter(node, commands.tier_list(), Tier)]
+    return list(each_tier(node))
+
+
+def each_tier(node: HasApi) -> Iterator[Tier]:
+    """As `each_agent`."""
+    return (Tier.of(row) for row in _callcenter(node, commands.tier_list(), Tier))
 
 
 def queues(node: HasApi) -> list[Queue]:
@@ -182,10 +211,30 @@ def channels(node: HasApi) -> list[Channel]:
 
 
 def read_agent(node: HasApi, agent: str) -> Agent | None:
-    """One agent as it is now; None if there is none of that name. (`agent get` would wake every listener.)"""
+    """One agent as it is now; None if there is none of that name. (`agent get` would wake every listener.)
+
+    Only the printed form can be asked for one agent, and there a contact may hold the column separator. No
+    value has less than no separator in it: a row with as many cells as there are columns is what it seems.
+    Any other answer is not read, and all agents are asked for as JSON.
+    """
+    asked = commands.agent_row(agent)
+    return _agent_row(node, agent, asked, node.api(asked))
+
+
+def _agent_row(node: HasApi, agent: str, asked: Command, answer: str) -> Agent | None:
+    if answer.startswith("-ERR"):
+        raise CommandFailed(f"FreeSWITCH refused {asked.label!r}: {answer[4:].strip():.200}")
+    match answer.removesuffix("\n").split("\n"):
+        case ["+OK"]:
+            return None
+        case [header, line, "+OK"]:
+            columns, cells = header.split("|"), line.split("|")
+            row = dict(zip(columns, (None if cell == _NULL else cell for cell in cells), strict=False))
+            if len(cells) == len(columns) == len(row) and row.get("name") == agent:
+                return Agent.of(row)
     rows = _callcenter(node, commands.agent_list(), Agent)
-    row = next((row for row in rows if clean(str(row["name"])) == agent), None)
-    return None if row is None else Agent.of(row)
+    found = next((row for row in rows if clean(str(row["name"])) == agent), None)
+    return None if found is None else Agent.of(found)
 
 
 def reserve(node: HasApi, agent: str) -> bool:
@@ -194,7 +243,17 @@ def reserve(node: HasApi, agent: str) -> bool:
     False: somebody was faster, or the agent is not Available.
     """
     asked = commands.reserve(agent)
-    answer = node.api(asked)
+    return _reserved(asked, node.api(asked))
+
+
+def reserve_and_read(node: HasApis, agent: str) -> tuple[bool, Agent | None]:
+    """`reserve`, and the agent as it was right behind that, in one round trip."""
+    reserving, reading = commands.reserve(agent), commands.agent_row(agent)
+    reserved, row = node.apis(reserving, reading)
+    return _reserved(reserving, reserved), _agent_row(node, agent, reading, row)
+
+
+def _reserved(asked: Command, answer: str) -> bool:
     if answer.strip() == "-ERR Agent not found!":
         return False
     succeeded(answer, asked)
@@ -248,10 +307,10 @@ def mark(node: HasApi, call_uuid: str, event: Literal["answered", "second", "end
     return succeeded(answer, asked) == "1"
 
 
-def forget_marks(node: HasApi, call_uuid: str) -> None:
-    for event in MARKED:
-        asked = commands.db_delete(MARKS, f"{call_uuid}.{event}")
-        succeeded(node.api(asked), asked)
+def forget_marks(node: HasApis, call_uuid: str) -> None:
+    asked = [commands.db_delete(MARKS, f"{call_uuid}.{event}") for event in MARKED]
+    for command, answer in zip(asked, node.apis(*asked), strict=True):
+        succeeded(answer, command)
 
 
 # --- reading answers ----------------------------------------------------------------------------------------

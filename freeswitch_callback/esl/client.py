@@ -15,7 +15,7 @@ waits (the protocol has nothing better than the order), an event goes into a que
 import socket as _socket
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,9 @@ AnyEvent = Event | JsonEvent
 HANDLER_ERRORS: tuple[type[Exception], ...] = (CallbackError, ValueError, LookupError)
 """What a handler may raise about an event that makes no sense to it: logged, and on with the next event."""
 
+LONGEST_RUN = 500
+"""Events that are handled in one go: the more, the fewer transactions, and the later they are on disk."""
+
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
@@ -65,6 +68,9 @@ class Connection(InboundESL):
     `heartbeat_timeout`: how long FreeSWITCH may say nothing at all (subscribe to HEARTBEAT, which comes every
     20 s unless configured otherwise); None on a connection without events. `maxsize`: events held at once.
 
+    `on_pause` is called by `process_events` when all that was received has been handled, and in a burst after
+    `LONGEST_RUN` events at the latest.
+
     `lost` is None, or why the connection is over.
     """
 
@@ -79,6 +85,7 @@ class Connection(InboundESL):
         heartbeat_timeout: float | None = None,
         maxsize: int = 10_000,
         handler_errors: tuple[type[Exception], ...] = HANDLER_ERRORS,
+        on_pause: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(host, port, password, timeout=connect_timeout)
         self.lost: FreeSwitchError | None = None
@@ -86,6 +93,7 @@ class Connection(InboundESL):
         self.heartbeat_timeout = heartbeat_timeout
         self.maxsize = maxsize
         self.handler_errors = handler_errors
+        self.on_pause = on_pause
         self.sock: Any = None
         self.ended = Flag()
         """Set once it is over, for whoever watches it."""
@@ -277,20 +285,33 @@ class Connection(InboundESL):
             return  # `lost` says why
 
     def process_events(self) -> None:
-        """Calls the registered handlers for each event, in order, until the connection is lost.
+        """Calls the registered handlers for each event, in order, and `on_pause` behind the last of a burst,
+        until the connection is lost.
 
         An error among `handler_errors` is logged. Any other is a bug: it ends this loop and shows itself.
         """
+        handled = 0
         for event in self.events():
             keys = (event.subclass or "", "*") if event.name == "CUSTOM" else (event.name, "*")
             for handler in next((self.event_handlers[key] for key in keys if key in self.event_handlers), ()):
                 self._safe_exec_handler(handler, event)
+            handled += 1
+            left = self._esl_event_queue.qsize() - (self.lost is not None)  # the last one is no event then
+            if left <= 0 or handled == LONGEST_RUN:
+                handled = 0
+                self._pause()
 
     def _safe_exec_handler(self, handler: Any, event: AnyEvent) -> None:
         try:
             handler(event)
         except self.handler_errors as error:
             log.error("esl.event_not_handled", event_name=repr(event), error=repr(error), exc_info=True)
+
+    def _pause(self) -> None:
+        try:
+            self.on_pause()
+        except self.handler_errors as error:
+            log.error("esl.pause_not_handled", error=repr(error), exc_info=True)
 
     # --- commands -----------------------------------------------------------------------------------------
 
@@ -301,33 +322,42 @@ class Connection(InboundESL):
         `FreeSwitchUnreachable`: lost before or while it waited; whether the command was run is not known.
         """
         ready = command if isinstance(command, Command) else commands.command(command)
+        return self._send_all([ready])[0]
+
+    def _send_all(self, ready: Sequence[Command], may: Callable[[], bool] = lambda: True) -> list[Frame]:
+        """Sends commands in one piece. FreeSWITCH runs one after the other, whatever the first ones do."""
         if self.lost is not None or not self.connected:
-            raise NotSent(f"{ready.label!r} was not sent: {self._lost_again()}")
-        waiting = _Waiting(ready)
+            raise NotSent(f"{ready[0].label!r} was not sent: {self._lost_again()}")
+        pending = [_Waiting(command) for command in ready]
         try:
             with self._sending:
-                self._transmit(waiting)
-            self._await(waiting)
+                self._transmit(pending, may)
+            due = self._clock() + self.reply_timeout
+            for waiting in pending:
+                self._await(waiting, due)
         finally:
-            if waiting in self._commands_sent:
-                # Late, or its sender was killed or ran out of time: the order of replies is lost.
-                self._lose(FreeSwitchUnreachable(f"{self._where} did not answer {ready.label!r} in time"))
-        reply: Frame = waiting.result.get()
-        return reply
+            for waiting in pending:
+                if waiting in self._commands_sent:
+                    # Late, or its sender was killed or ran out of time: the order of replies is lost.
+                    label = waiting.command.label
+                    self._lose(FreeSwitchUnreachable(f"{self._where} did not answer {label!r} in time"))
+        return [waiting.result.get() for waiting in pending]
 
-    def _transmit(self, waiting: _Waiting) -> None:
+    def _transmit(self, pending: Sequence[_Waiting], may: Callable[[], bool]) -> None:
         if self.lost is not None:  # while we waited for our turn
-            raise NotSent(f"{waiting.command.label!r} was not sent: {self.lost}")
-        self._commands_sent.append(waiting)
+            raise NotSent(f"{pending[0].command.label!r} was not sent: {self.lost}")
+        data = "".join(waiting.command for waiting in pending).encode()
+        if not may():  # asked last: this process may be stopped between any two lines
+            raise NotSent(f"{pending[0].command.label!r} was not sent: its time is over")
+        self._commands_sent.extend(pending)
         late = FreeSwitchUnreachable(f"{self._where} took no command for {self.reply_timeout:g} s")
         try:
             with gevent.Timeout(self.reply_timeout, late):
-                self.sock.sendall(waiting.command.encode())
+                self.sock.sendall(data)
         except OSError as error:
             self._lose(FreeSwitchUnreachable(f"{self._where}: {error}"))
 
-    def _await(self, waiting: _Waiting) -> None:
-        due = self._clock() + self.reply_timeout
+    def _await(self, waiting: _Waiting, due: float) -> None:
         while not waiting.result.ready() and (left := due - self._clock()) > 0:
             if self._flowing.is_set():
                 waiting.result.wait(timeout=left)
@@ -336,15 +366,22 @@ class Connection(InboundESL):
 
     def api(self, command: str) -> str:
         """The answer of an API command, as it came (`+OK`, `-ERR …`, a table, JSON …)."""
-        ready = command if isinstance(command, Command) else commands.api(command)
-        frame = self.send(ready)
-        if frame.content_type != "api/response":
-            raise CommandFailed(f"FreeSWITCH refused {ready.label!r}: {frame.reply}")
-        return frame.body.decode("utf-8", "replace")  # JSON stays JSON, whatever bytes a caller sent
+        return self.apis(command)[0]
 
-    def bgapi(self, originate: Originate) -> str:
-        """Starts the call; its Job-UUID, which comes back in BACKGROUND_JOB. `CommandFailed`: not dialled."""
-        frame = self.send(originate.render())
+    def apis(self, *texts: str) -> list[str]:
+        """The answers of several, sent in one piece. All are run, whatever the first ones answer."""
+        ready = [text if isinstance(text, Command) else commands.api(text) for text in texts]
+        frames = self._send_all(ready)
+        for command, frame in zip(ready, frames, strict=True):
+            if frame.content_type != "api/response":
+                raise CommandFailed(f"FreeSWITCH refused {command.label!r}: {frame.reply}")
+        # JSON stays JSON, whatever bytes a caller sent.
+        return [frame.body.decode("utf-8", "replace") for frame in frames]
+
+    def bgapi(self, originate: Originate, may: Callable[[], bool] = lambda: True) -> str:
+        """Starts the call if it still `may` be started when all is ready to be sent, else `NotSent`; its
+        Job-UUID, which comes back in BACKGROUND_JOB. `CommandFailed`: not dialled."""
+        [frame] = self._send_all([originate.render()], may)
         if not frame.reply.startswith("+OK"):
             raise CommandFailed(f"FreeSWITCH refused to originate: {frame.reply}")
         job_uuid = frame.headers.get(b"Job-UUID", b"").decode("ascii", "replace")

@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from freeswitch_callback.errors import CommandFailed, UnsafeValue
@@ -91,6 +92,11 @@ def ready_at(agent: str, epoch: int) -> Command:
 
 def agent_list() -> Command:
     return _callcenter("agent list")
+
+
+def agent_row(agent: str) -> Command:
+    """One agent, in the printed form; the JSON form knows only all of them."""
+    return api(f"callcenter_config agent list {name(agent)}")
 
 
 def tier_list() -> Command:
@@ -269,9 +275,14 @@ def _variables(values: Mapping[str, str]) -> str:
 
 def name(value: str) -> str:
     """An agent's or a queue's name (`1001@default`, a UUID, letters of any script)."""
-    if not 1 <= len(value) <= 255 or ":_:" in value or not all(_harmless(sign) for sign in value):
+    if not _usable(value):
         raise UnsafeValue(f"not usable as the name of an agent or queue: {value!r:.100}")
     return value
+
+
+@lru_cache(maxsize=20_000)
+def _usable(value: str) -> bool:
+    return 1 <= len(value) <= 255 and ":_:" not in value and all(_harmless(sign) for sign in value)
 
 
 def _harmless(sign: str) -> bool:

@@ -36,10 +36,11 @@ STEADY = 10.0
 class Node:
     """A FreeSWITCH server. Times in seconds.
 
-    `on_event(event)`, `on_up()` and `on_down(reason)` are called one after another. What they raise: an error
-    among `handler_errors` out of `on_event` is logged, and on with the next event. Anything else is a bug:
-    it is logged with its traceback, the connections are dropped and made anew, so that whoever reconciles
-    on `on_up` gets the chance to repair what the bug left behind.
+    `on_event(event)`, `on_pause()`, `on_up()` and `on_down(reason)` are called one after another; `on_pause`
+    whenever nothing more has been received, and in a burst every now and then. What they raise: an error
+    among `handler_errors` out of `on_event` or `on_pause` is logged, and on with the next event. Anything
+    else is a bug: it is logged with its traceback, the connections are dropped and made anew, so that whoever
+    reconciles on `on_up` gets the chance to repair what the bug left behind.
 
     `up` is set while both connections stand and `on_up` may use them.
     """
@@ -52,6 +53,7 @@ class Node:
         password: str,
         *,
         on_event: Callable[[AnyEvent], None],
+        on_pause: Callable[[], None] = lambda: None,
         on_up: Callable[[], None] = lambda: None,
         on_down: Callable[[str], None] = lambda reason: None,
         subscribe: Iterable[str] = (),
@@ -69,7 +71,8 @@ class Node:
         self.name = name
         self.up = Flag()
         self.core_uuid = ""
-        self._on_event, self._on_up, self._on_down = on_event, on_up, on_down
+        self._on_event, self._on_pause = on_event, on_pause
+        self._on_up, self._on_down = on_up, on_down
         self._subscription = commands.event_plain(("HEARTBEAT", *subscribe), subclasses)
         self._server = (host, port, password)
         self._options: dict[str, Any] = {
@@ -104,8 +107,12 @@ class Node:
     # --- commands -----------------------------------------------------------------------------------------
     def api(self, text: str) -> str:
         """The answer to an API command, which waits for its turn; `FreeSwitchUnreachable` while down."""
+        return self.apis(text)[0]
+
+    def apis(self, *texts: str) -> list[str]:
+        """The answers to several API commands, which take one turn and one round trip."""
         with self._one_at_a_time:
-            return self._connection(text).api(text)
+            return self._connection(texts[0]).apis(*texts)
 
     def send_originate(self, originate: Originate, may: Callable[[], bool] = lambda: True) -> str:
         """Sends it with nothing pending before it, if it still `may` be sent then; its Job-UUID.
@@ -114,10 +121,7 @@ class Node:
         only FreeSWITCH knows (the marks in its database, and `uuid_exists`).
         """
         with self._one_at_a_time:
-            connection = self._connection("bgapi originate")
-            if not may():
-                raise NotSent("the originate was not sent: its time is over")
-            return connection.bgapi(originate)
+            return self._connection("bgapi originate").bgapi(originate, may)
 
     def _connection(self, text: str) -> Connection:
         if self._commands is None or not self.up.is_set():
@@ -187,6 +191,7 @@ class Node:
 
     def _serve(self, events: Connection, control: Connection) -> None:
         events.register_handle("*", self._on_event)
+        events.on_pause = self._on_pause
         self._commands = control
         self._up_at = time.monotonic()
         self.tried = True

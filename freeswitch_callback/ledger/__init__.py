@@ -6,14 +6,17 @@ from freeswitch_callback.ledger.leases import Held, Reserved
 from freeswitch_callback.ledger.ledger import Ledger
 from freeswitch_callback.ledger.limits import Breaker, CapsOf
 from freeswitch_callback.ledger.operations import OpeningOf, Replayed
-from freeswitch_callback.ledger.recording import NO_NUMBER, Recorded
+from freeswitch_callback.ledger.recording import NO_NUMBER, Recorded, Told, completed
 from freeswitch_callback.ledger.report import Report
+from freeswitch_callback.ledger.tellings import Answered, CalledOut, NotTaken, Outcome, Telling
 from freeswitch_callback.ledger.views import Away, Filter, Listed, Shown, Summary
 
 __all__ = [
     "NO_NUMBER",
+    "Answered",
     "Away",
     "Breaker",
+    "CalledOut",
     "CapsOf",
     "Filter",
     "Held",
@@ -21,11 +24,16 @@ __all__ = [
     "Late",
     "Ledger",
     "Listed",
+    "NotTaken",
     "OpeningOf",
+    "Outcome",
     "Recorded",
     "Replayed",
     "Report",
     "Reserved",
     "Shown",
     "Summary",
+    "Telling",
+    "Told",
+    "completed",
 ]

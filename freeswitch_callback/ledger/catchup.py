@@ -14,7 +14,8 @@ from freeswitch_callback.core import facts
 from freeswitch_callback.core.catchup import MEMBER, OnRecord, OwnCall, Recorded
 from freeswitch_callback.core.facts import Mode
 from freeswitch_callback.ledger.database import Row, Transaction
-from freeswitch_callback.ledger.models import Attempt, Heard, Missed, Talk
+from freeswitch_callback.ledger.models import Attempt, Heard, Missed, Talk, clean
+from freeswitch_callback.ledger.prepared import Query, few_texts, prepared
 
 BATCH = 500
 """Members or numbers in one query."""
@@ -76,25 +77,42 @@ def made_up(missed: facts.Missed) -> bool:
     return missed.call_uuid.startswith(MEMBER)
 
 
-def same_call(transaction: Transaction, missed: facts.Missed) -> Row | None:
-    """The row of this call under its other name: the caught-up one of a call that is told by itself, or the
-    other way round. Who asks is alone with this member until the end of the transaction."""
-    if missed.member_uuid is None:
-        return None
-    transaction.alone(f"member {missed.node} {missed.member_uuid}")
-    caught_up = Missed.call_uuid.startswith(MEMBER)
-    of_member = Missed.select().where(Missed.node == missed.node, Missed.member_uuid == missed.member_uuid)
+def same_calls(transaction: Transaction, told: Sequence[facts.Missed]) -> dict[tuple[str, str], Row]:
+    """By node and call uuid: the row of a call under its other name, the caught-up one of a call that is told
+    by itself, or the other way round. Who asks is alone with these members until the end of the
+    transaction."""
+    members: dict[str, list[str]] = {}
+    for missed in told:
+        if missed.member_uuid is not None:
+            members.setdefault(missed.node, []).append(missed.member_uuid)
+    rows: dict[tuple[str, str], list[Row]] = {}
+    for node, uuids in members.items():
+        for row in transaction.rows(transaction.locked(_of_members(node, *few_texts(uuids)))):
+            rows.setdefault((row["node"], row["member_uuid"]), []).append(row)
+    found = {}
+    for missed in told if rows else ():
+        of_member = rows.get((clean(missed.node), clean(missed.member_uuid or "")), [])
+        other = next((row for row in of_member if _same(row, missed)), None)
+        if other is not None:
+            found[clean(missed.node), clean(missed.call_uuid)] = other
+    return found
+
+
+def _same(row: Row, missed: facts.Missed) -> bool:
+    """Whether this row of the same member is about the same call."""
+    caught_up = row["call_uuid"].startswith(MEMBER)
+    earliest, latest = missed.calldate - _WHOLE_SECONDS, missed.calldate + _WHOLE_SECONDS
     if made_up(missed):
         # An earlier stay of a member that was resumed is on record before this one began.
-        same = of_member.where(
-            ~caught_up,
-            Missed.calldate <= missed.calldate + _WHOLE_SECONDS,
-            Missed.recorded_at >= missed.calldate - _WHOLE_SECONDS,
-        )
-    else:
-        # Whole seconds there, microseconds here; a later stay began after this call had ended.
-        same = of_member.where(caught_up, Missed.calldate > missed.calldate - _WHOLE_SECONDS)
-    return transaction.row(transaction.locked(same.order_by(Missed.calldate, Missed.id).limit(1)))
+        return bool(not caught_up and row["calldate"] <= latest and row["recorded_at"] >= earliest)
+    # Whole seconds there, microseconds here; a later stay began after this call had ended.
+    return bool(caught_up and row["calldate"] > earliest)
+
+
+@prepared
+def _of_members(node: str, *uuids: str) -> Query:
+    of_members = Missed.select().where(Missed.node == node, Missed.member_uuid << uuids)
+    return of_members.order_by(Missed.calldate, Missed.id)
 
 
 def _batches(values: Sequence[str]) -> list[Sequence[str]]:

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+import peewee
+
 from freeswitch_callback.core.facts import Claim, Mode, Outcome, Settlement
 from freeswitch_callback.core.gates import CapRules, Case, Gate, Verdict
 from freeswitch_callback.core.lifecycle import State, move
 from freeswitch_callback.errors import IllegalMove
 from freeswitch_callback.ledger import limits
 from freeswitch_callback.ledger.database import Row, Transaction
-from freeswitch_callback.ledger.journal import note
+from freeswitch_callback.ledger.journal import note, noted
 from freeswitch_callback.ledger.models import WAITING, Attempt, Recall, Reservation
+from freeswitch_callback.ledger.prepared import Query, addition, alteration, prepared
 from freeswitch_callback.ledger.recalls import keep_back
 from freeswitch_callback.ledger.recording import note_talk, reached_by
 
@@ -46,17 +49,10 @@ def claim(
     The judge's first shut gate refuses the claim, and the recall is moved on or closed as `recalls.hold`
     would.
     """
-    waiting = Recall.select().where(
-        Recall.id == recall,
-        Recall.state == WAITING,
-        Recall.look_at <= transaction.now,
-        Recall.expires_at > transaction.now,
-    )
-    row = transaction.row(transaction.locked(waiting, skip=True))
+    now = transaction.now
+    wanted = _to_be_had(recall, now) if agent is None else _to_be_had_with(recall, now, node, agent)
+    row = transaction.row(transaction.locked(wanted, skip=True))
     if row is None:
-        return None
-    held = Reservation.select(Reservation.id).where(Reservation.node == node, Reservation.agent == agent)
-    if agent is not None and transaction.row(held):
         return None
     made_at = transaction.now
     if judge is not None:
@@ -66,14 +62,6 @@ def claim(
         if case.counted_from is not None:  # this may have begun before a reset that it has waited for
             made_at = max(made_at, case.counted_from + timedelta(microseconds=1))
     fence = row["claim"] + 1
-    transaction.change(
-        Recall.update(
-            state=move(State.WAITING, State.CLAIMED),
-            claim=fence,
-            claimed_by=engine,
-            lease_until=transaction.after(lease),
-        ).where(Recall.id == recall)
-    )
     attempt = transaction.insert(
         Attempt,
         recall=recall,
@@ -86,11 +74,18 @@ def claim(
         number=row["number"],
         prefix=caps.prefix_of(row["number"]),
     )
-    if agent is not None:
-        transaction.insert(
-            Reservation, node=node, agent=agent, engine=engine, attempt=attempt, made_at=transaction.now
-        )
-    note(transaction, engine, "claimed", recall, attempt=attempt, fence=fence, node=node, agent=agent)
+    held = {"node": node, "agent": agent, "engine": engine, "attempt": attempt, "made_at": transaction.now}
+    transaction.together(
+        alteration(Recall)(
+            recall,
+            state=move(State.WAITING, State.CLAIMED),
+            claim=fence,
+            claimed_by=engine,
+            lease_until=transaction.after(lease),
+        ),
+        *([addition(Reservation)(**held)] if agent is not None else []),
+        noted(transaction, engine, "claimed", recall, attempt=attempt, fence=fence, node=node, agent=agent),
+    )
     return Claim(
         recall=recall,
         fence=fence,
@@ -104,6 +99,27 @@ def claim(
         call_uuid=call_uuid,
         job_uuid=job_uuid,
     )
+
+
+@prepared
+def _to_be_had(recall: int, now: datetime) -> Query:
+    return _waiting(recall, now)
+
+
+def _waiting(recall: int, now: datetime) -> peewee.ModelSelect[Recall]:
+    columns = (
+        *(Recall.id, Recall.number, Recall.queue, Recall.state, Recall.claim),
+        *(Recall.attempts, Recall.due_at, Recall.expires_at),
+    )
+    return Recall.select(*columns).where(
+        Recall.id == recall, Recall.state == WAITING, Recall.look_at <= now, Recall.expires_at > now
+    )
+
+
+@prepared
+def _to_be_had_with(recall: int, now: datetime, node: str, agent: str) -> Query:
+    held = Reservation.select(Reservation.id).where(Reservation.node == node, Reservation.agent == agent)
+    return _waiting(recall, now).where(~peewee.fn.EXISTS(held))
 
 
 def _judged(
@@ -128,7 +144,7 @@ def abort(transaction: Transaction, claim: Claim) -> bool:
     row = _fenced(transaction, claim)
     if row is None or row["state"] != State.CLAIMED:
         return False
-    _free(transaction, claim, State.WAITING)
+    transaction.update(Recall, claim.recall, **_freed(State.WAITING))
     transaction.change(Attempt.delete().where(Attempt.id == claim.attempt))
     note(transaction, claim.engine, "aborted", claim.recall, attempt=claim.attempt)
     return True
@@ -136,11 +152,20 @@ def abort(transaction: Transaction, claim: Claim) -> bool:
 
 def dialling(transaction: Transaction, claim: Claim, core_uuid: str | None) -> bool:
     """The originate is about to be sent, to the FreeSWITCH of this `Core-UUID`."""
-    if _advanced(transaction, claim, State.DIALLING) is None:
+    if not transaction.change(_begun(claim.recall, claim.fence, claim.engine)):
         return False
-    _mark(transaction, claim, sent_at=transaction.now, core_uuid=core_uuid)
-    note(transaction, claim.engine, "dialling", claim.recall, attempt=claim.attempt)
+    transaction.together(
+        alteration(Attempt)(claim.attempt, sent_at=transaction.now, core_uuid=core_uuid),
+        noted(transaction, claim.engine, "dialling", claim.recall, attempt=claim.attempt),
+    )
     return True
+
+
+@prepared
+def _begun(recall: int, fence: int, engine: str) -> Query:
+    """Look and change in one: the last thing between an agent and the call."""
+    ours = (Recall.id == recall) & (Recall.claim == fence) & (Recall.claimed_by == engine)
+    return Recall.update(state=move(State.CLAIMED, State.DIALLING)).where(ours, Recall.state == State.CLAIMED)
 
 
 def answered(transaction: Transaction, claim: Claim, at: datetime) -> bool:
@@ -148,21 +173,23 @@ def answered(transaction: Transaction, claim: Claim, at: datetime) -> bool:
     row = _fenced(transaction, claim)
     if row is None or row["state"] not in (State.DIALLING, State.CONNECTED):
         return False
-    unknown_yet = (Attempt.id == claim.attempt) & Attempt.answered_at.is_null()
-    transaction.change(Attempt.update(answered_at=at).where(unknown_yet))
+    transaction.change(_first_answer(claim.attempt, at))
     return True
 
 
 def connected(transaction: Transaction, claim: Claim, at: datetime, operator: str | None) -> bool:
     """Client and operator talk since `at`: all missed calls of the recall know whom the client reached."""
-    row = _advanced(transaction, claim, State.CONNECTED)
-    if row is None:
+    row = _fenced(transaction, claim)
+    if row is None or not _legal(row["state"], State.CONNECTED):
         return False
-    _mark(transaction, claim, connected_at=at)
     if operator is not None:
         note_talk(transaction, row["number"], row["scope"], operator)
     reached_by(transaction, claim.recall, operator, at)
-    note(transaction, claim.engine, "connected", claim.recall, attempt=claim.attempt)
+    transaction.together(
+        alteration(Recall)(claim.recall, state=State.CONNECTED),
+        alteration(Attempt)(claim.attempt, connected_at=at),
+        noted(transaction, claim.engine, "connected", claim.recall, attempt=claim.attempt),
+    )
     return True
 
 
@@ -180,7 +207,7 @@ def settle(transaction: Transaction, claim: Claim, settlement: Settlement, ended
         to = State.UNKNOWN
     if not _legal(row["state"], to):
         return False
-    changes: Row = {
+    changes: Row = _freed(to) | {
         "attempts": row["attempts"] + settlement.counted,
         "failures": (0 if settlement.counted else row["failures"]) + settlement.agent_failed,
     }
@@ -194,37 +221,45 @@ def settle(transaction: Transaction, claim: Claim, settlement: Settlement, ended
         }
     if settlement.note:
         changes["note"] = settlement.note
-    _free(transaction, claim, to, **changes)
-    _mark(
-        transaction,
-        claim,
-        outcome=settlement.outcome,
-        hangup_cause=settlement.hangup_cause,
-        ended_at=ended_at,
-        counts=settlement.counted or settlement.outcome is Outcome.UNKNOWN,
-    )
-    note(
-        transaction,
-        claim.engine,
-        {State.CLOSED: "closed", State.WAITING: "retried", State.UNKNOWN: "parked"}[to],
-        claim.recall,
-        attempt=claim.attempt,
-        outcome=settlement.outcome,
-        closed_as=settlement.closed_as,
-        note=settlement.note,
+    transaction.together(
+        alteration(Recall)(claim.recall, **changes),
+        alteration(Attempt)(
+            claim.attempt,
+            outcome=settlement.outcome,
+            hangup_cause=settlement.hangup_cause,
+            ended_at=ended_at,
+            counts=settlement.counted or settlement.outcome is Outcome.UNKNOWN,
+        ),
+        noted(
+            transaction,
+            claim.engine,
+            {State.CLOSED: "closed", State.WAITING: "retried", State.UNKNOWN: "parked"}[to],
+            claim.recall,
+            attempt=claim.attempt,
+            outcome=settlement.outcome,
+            closed_as=settlement.closed_as,
+            note=settlement.note,
+        ),
     )
     return True
 
 
 def _fenced(transaction: Transaction, claim: Claim) -> Row | None:
     """The recall, locked, if this claim still is the newest and its engine's."""
-    return transaction.row(
-        transaction.locked(
-            Recall.select().where(
-                Recall.id == claim.recall, Recall.claim == claim.fence, Recall.claimed_by == claim.engine
-            )
-        )
+    return transaction.row(transaction.locked(_of_claim(claim.recall, claim.fence, claim.engine)))
+
+
+@prepared
+def _of_claim(recall: int, fence: int, engine: str) -> Query:
+    columns = (Recall.number, Recall.scope, Recall.state, Recall.attempts, Recall.failures)
+    return Recall.select(*columns).where(
+        Recall.id == recall, Recall.claim == fence, Recall.claimed_by == engine
     )
+
+
+@prepared
+def _first_answer(attempt: int, at: datetime) -> Query:
+    return Attempt.update(answered_at=at).where(Attempt.id == attempt, Attempt.answered_at.is_null())
 
 
 def _legal(state: str, to: State) -> bool:
@@ -235,20 +270,5 @@ def _legal(state: str, to: State) -> bool:
     return True
 
 
-def _advanced(transaction: Transaction, claim: Claim, to: State) -> Row | None:
-    """The recall as it was before it became `to`; None if it did not."""
-    row = _fenced(transaction, claim)
-    if row is None or not _legal(row["state"], to):
-        return None
-    transaction.change(Recall.update(state=to).where(Recall.id == claim.recall))
-    return row
-
-
-def _free(transaction: Transaction, claim: Claim, to: State, **changes: object) -> None:
-    transaction.change(
-        Recall.update(state=to, claimed_by=None, lease_until=None, **changes).where(Recall.id == claim.recall)
-    )
-
-
-def _mark(transaction: Transaction, claim: Claim, **changes: object) -> None:
-    transaction.change(Attempt.update(**changes).where(Attempt.id == claim.attempt))
+def _freed(to: State) -> Row:
+    return {"state": to, "claimed_by": None, "lease_until": None}

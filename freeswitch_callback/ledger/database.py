@@ -7,7 +7,7 @@ may be run again when two writers met: it decides nothing outside.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,10 +19,10 @@ import peewee
 from freeswitch_callback.errors import ConfigurationError
 from freeswitch_callback.ledger.listening import CHANNEL
 from freeswitch_callback.ledger.models import LINE, Table, clean
+from freeswitch_callback.ledger.prepared import Query, Ready, alteration, in_few_sizes, insertion
 
 Result = TypeVar("Result")
 Row = dict[str, Any]
-Query = Any  # any peewee query; their types are not of one kind
 Clock = Callable[[], datetime]
 
 LONGEST = 100 * 365 * 86400.0
@@ -57,8 +57,33 @@ class Transaction:
 
     def insert(self, table: type[Table], **values: object) -> int:
         """Writes one row; its id."""
-        query = table.insert(**values).returning(table.id).tuples()
-        return int(next(iter(query.execute(self.database)))[0])
+        return self.insert_all(table, [values])[0]
+
+    def insert_all(self, table: type[Table], rows: Sequence[Row]) -> list[int]:
+        """Writes rows that have the same columns; their ids."""
+        if not rows:
+            return []
+        insert = insertion(table, tuple(rows[0]))
+        ids: list[int] = []
+        for some in in_few_sizes(rows):
+            values = [value for row in some for value in row.values()]
+            # They count up in the order of the rows, but are told in any.
+            ids += sorted(row[0] for row in insert(*values).tuples().execute(self.database))
+        return ids
+
+    def update(self, table: type[Table], row: int, **values: object) -> int:
+        """Gives one row other values, which are no expressions; how many rows that were (0 or 1)."""
+        return self.change(alteration(table)(row, **values))
+
+    def together(self, *queries: Ready) -> None:
+        """Runs changes of which nothing is asked, in this order; PostgreSQL gets them in one message."""
+        if not self.database.for_update:
+            for query in queries:
+                query.execute(self.database)
+            return
+        texts = [query.text(self.database) for query in queries]
+        values = [value for _, given in texts for value in given]
+        self.database.execute_sql("; ".join(text for text, _ in texts), values)
 
     def tell(self) -> None:
         """Other processes hear, once this is committed, that a recall may be due sooner. On SQLite nobody

@@ -10,12 +10,13 @@ from freeswitch_callback.core.gates import DoNotCall
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note
 from freeswitch_callback.ledger.models import WAITING, Dnc, Recall, clean
+from freeswitch_callback.ledger.prepared import Query, few_texts, prepared
 
 BATCH = 1000
 """Entries written in one transaction."""
 
-KEYS = 10_000
-"""Values in one IN: SQLite takes 32,766."""
+KEYS = 1024
+"""Values in one IN."""
 
 
 def forbid(transaction: Transaction, entries: Sequence[DoNotCall], by: str) -> int:
@@ -70,21 +71,26 @@ def entries(transaction: Transaction, numbers: Collection[str]) -> dict[str, DoN
     found: dict[str, DoNotCall] = {}
     keys = sorted({key for number in numbers for key in _keys(number)})
     for start in range(0, len(keys), KEYS):
-        in_force = Dnc.until.is_null() | (Dnc.until > transaction.now)
-        query = Dnc.select().where(Dnc.number << keys[start : start + KEYS], in_force)
-        found |= {row["number"]: _entry(row) for row in transaction.rows(query)}
+        some = few_texts(keys[start : start + KEYS])
+        found |= {row["number"]: _entry(row) for row in transaction.rows(_in_force(transaction.now, *some))}
     if not found:
         return {}
     fitting = {number: [found[key] for key in _keys(number) if key in found] for number in numbers}
     return {number: max(several, key=_lasting) for number, several in fitting.items() if several}
 
 
-def refusal(transaction: Transaction, number: str) -> str | None:
-    """The gate in words if an entry without an end fits the number."""
-    entry = entries(transaction, [number]).get(number)
-    if entry is None or entry.until is not None:
-        return None
-    return str(gates.do_not_call(entry, transaction.now))
+def refusals(transaction: Transaction, numbers: Collection[str]) -> dict[str, str]:
+    """The gate in words, of the numbers that an entry without an end fits."""
+    return {
+        number: str(gates.do_not_call(entry, transaction.now))
+        for number, entry in entries(transaction, numbers).items()
+        if entry.until is None
+    }
+
+
+@prepared
+def _in_force(now: datetime, *keys: str) -> Query:
+    return Dnc.select().where(Dnc.number << keys, Dnc.until.is_null() | (Dnc.until > now))
 
 
 def _keys(number: str) -> Iterator[str]:

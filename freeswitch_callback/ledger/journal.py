@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from freeswitch_callback.ledger.database import Transaction
+from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.models import Journal
+from freeswitch_callback.ledger.prepared import Ready, addition
 
 
 def note(
@@ -16,7 +17,29 @@ def note(
 ) -> None:
     """`who`: an engine, a node or a person. Of `detail` only what is not empty is kept; no numbers, no
     names."""
+    transaction.insert(Journal, **entry(transaction, who, what, recall, missed, **detail))
+
+
+def entry(
+    transaction: Transaction,
+    who: str,
+    what: str,
+    recall: int | None = None,
+    missed: int | None = None,
+    **detail: object,
+) -> Row:
+    """The row that `note` writes."""
     kept = {key: value for key, value in detail.items() if value not in ("", None)}
-    transaction.insert(
-        Journal, at=transaction.now, who=who, what=what, recall=recall, missed=missed, detail=kept
-    )
+    return {
+        "at": transaction.now,
+        "who": who,
+        "what": what,
+        "recall": recall,
+        "missed": missed,
+        "detail": kept,
+    }
+
+
+def noted(transaction: Transaction, who: str, what: str, recall: int | None, **detail: object) -> Ready:
+    """What `note` does, to be run together with other changes."""
+    return addition(Journal)(**entry(transaction, who, what, recall, None, **detail))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from freeswitch_callback.core import facts
 from freeswitch_callback.core.catchup import MEMBER
@@ -17,7 +17,7 @@ from freeswitch_callback.core.legs import whole
 from freeswitch_callback.core.lifecycle import State
 from freeswitch_callback.ledger import recording
 from freeswitch_callback.ledger.database import Row, Transaction
-from freeswitch_callback.ledger.models import CLOSED, Attempt, Missed, Recall
+from freeswitch_callback.ledger.models import CLOSED, Attempt, Missed, Recall, Talk
 
 _REACHED = (ClosedAs.RECALLED, ClosedAs.SERVED_INBOUND, ClosedAs.SERVED_OUTBOUND)
 
@@ -42,16 +42,16 @@ def record(
     """As `recording.record`, of a call that was over at `ended`; `opening.expire` may be negative. Under one
     of `other_names` the catch-up may have recorded it: that row is completed and gets its name.
 
-    A client who was reached since is not called again: the call joins the recall that reached them. Nobody
-    is called sooner than planned because of it if a call that came later, or an attempt since, is on record.
-    What has expired is closed as that, at once.
+    A client who was reached since is not called again: the call joins the recall that reached them, or its
+    own is closed at once if they talked without one. Nobody is called sooner than planned because of it if a
+    call that came later, or an attempt since, is on record. What has expired is closed as that, at once.
     """
     row = recording.stored(transaction, missed.node, missed.call_uuid)
     twin = _caught_up(transaction, missed.node, other_names, opening.number, missed.calldate, ended)
     if twin is not None and row is not None:
         recording.retract(transaction, missed.node, twin["call_uuid"])
     elif twin is not None:
-        completed = recording.completed(twin, missed) | {"call_uuid": missed.call_uuid}
+        completed = recording.completing(twin, missed) | {"call_uuid": missed.call_uuid}
         transaction.change(Missed.update(**completed).where(Missed.id == twin["id"]))
     elif row is None:
         opening = recording.refused(transaction, opening)
@@ -60,6 +60,8 @@ def record(
             missed_id = recording.insert(transaction, missed, opening.number, **joined)
             return _late(transaction, missed_id, joined["recall"], new=True)
     recorded = recording.record(transaction, missed, opening)
+    if recorded.new:
+        _close_if_talked(transaction, missed, opening, ended)
     return _late(transaction, recorded.missed_id, recorded.recall_id, new=recorded.new)
 
 
@@ -72,8 +74,9 @@ def served(
     ended: datetime,
     other_names: Collection[str],
 ) -> int:
-    """Takes back what was told of this call as missed, under any name, and closes the client's recall; how
-    many recalls that were (0 or 1).
+    """Takes back what was told of this call as missed, under any name, closes the client's recall, and keeps
+    that they talked, for what is told of the same call, or of an earlier one, after this; how many recalls
+    were closed (0 or 1).
 
     Nothing is changed if events have told of it as missed for good: after a talk the client has waited once
     more, or asked to be called back, and not all of that is in a CDR."""
@@ -86,9 +89,11 @@ def served(
         recording.retract(transaction, served.node, twin["call_uuid"])
     if number is None:
         return 0
+    at = served.at or ended
+    recording.note_talk(transaction, number, scope, served.operator or "", at)
     by = served.operator or served.node
     return recording.close_served(
-        transaction, number, scope, ClosedAs.SERVED_INBOUND, by, served.operator, served.at
+        transaction, number, scope, ClosedAs.SERVED_INBOUND, by, served.operator, at
     )
 
 
@@ -163,6 +168,30 @@ def _dealt_with(
         expires_at = max(open_one["expires_at"], transaction.after(opening.expire))
         transaction.change(Recall.update(expires_at=expires_at).where(Recall.id == recall))
     return {"recall": recall}
+
+
+def _close_if_talked(
+    transaction: Transaction, missed: facts.Missed, opening: Opening, ended: datetime
+) -> None:
+    """Closes the recall of a client who has talked to somebody since they began to wait. `timewait` is
+    without what they waited for before a talk in the same call."""
+    waited_from = ended - timedelta(seconds=missed.timewait)
+    talk = transaction.row(
+        Talk.select().where(
+            Talk.number == opening.number, Talk.scope == opening.scope, Talk.at >= waited_from
+        )
+    )
+    if talk is not None and opening.number is not None:
+        operator = talk["agent"] or None
+        recording.close_served(
+            transaction,
+            opening.number,
+            opening.scope,
+            ClosedAs.SERVED_INBOUND,
+            operator or missed.node,
+            operator,
+            talk["at"],
+        )
 
 
 def _late(transaction: Transaction, missed_id: int, recall: int, *, new: bool) -> Late:

@@ -6,16 +6,20 @@ engine that held it, should it come back, changes nothing any more.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import peewee
 
-from freeswitch_callback.core.facts import Claim, Mode
-from freeswitch_callback.core.lifecycle import State
+from freeswitch_callback.core.facts import Claim, Mode, Outcome
+from freeswitch_callback.core.lifecycle import LIVE, State, move
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note
-from freeswitch_callback.ledger.models import HELD, Attempt, Recall, Reservation
+from freeswitch_callback.ledger.models import HELD, Attempt, Missed, Recall, Reservation, utc
+
+_NAMED = 10
+"""Calls that a message names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,51 @@ def held(transaction: Transaction, engine: str | None, node: str | None) -> list
     return [_held(row) for row in transaction.rows(query)]
 
 
+@dataclass(frozen=True, slots=True)
+class Stranded:
+    """Recalls that an engine has lost at a FreeSWITCH that nobody knows any more: the newest missed call of
+    each."""
+
+    node: str
+    missed: tuple[int, ...]
+
+    def __str__(self) -> str:
+        ids = " ".join(map(str, self.missed[:_NAMED])) + (" …" if len(self.missed) > _NAMED else "")
+        recalls = "1 recall was" if len(self.missed) == 1 else f"{len(self.missed)} recalls were"
+        return (
+            f"{recalls} being called by {self.node}, which is no [[freeswitch]] of this configuration: put "
+            f"it there again, or settle with `close {ids}` or `replay {ids}`"
+        )
+
+
+def stranded(transaction: Transaction, nodes: Collection[str]) -> list[Stranded]:
+    """What `give_up` would take, by node."""
+    lost = (
+        Recall.select(Attempt.node, peewee.fn.MAX(Missed.id).alias("missed"))
+        .join(Attempt, on=((Attempt.recall == Recall.id) & Attempt.outcome.is_null()))
+        .join(Missed, on=(Missed.recall == Recall.id))
+        .where(Recall.state << HELD, Recall.lease_until < transaction.now, ~(Attempt.node << list(nodes)))
+        .group_by(Attempt.node, Recall.id)
+        .order_by(Attempt.node, Recall.id)
+    )
+    found: dict[str, list[int]] = {}
+    for row in transaction.rows(lost):
+        found.setdefault(row["node"], []).append(row["missed"])
+    return [Stranded(node, tuple(missed)) for node, missed in found.items()]
+
+
+def next_end(transaction: Transaction, node: str, but: str) -> float | None:
+    """Seconds until the first lease of another engine than `but` on an attempt at this node ends (0.0 or
+    less: one has), None if there is none."""
+    first = (
+        Recall.select(peewee.fn.MIN(Recall.lease_until))
+        .join(Attempt, on=((Attempt.recall == Recall.id) & Attempt.outcome.is_null()))
+        .where(Recall.state << HELD, Attempt.node == node, Recall.claimed_by != but)
+    )
+    ends = transaction.value(first)
+    return None if ends is None else (utc(ends) - transaction.now).total_seconds()
+
+
 def overdue(transaction: Transaction) -> list[Claim]:
     """The claims whose lease has ended: their engine is gone, or cut off."""
     rows = transaction.rows(_live(transaction).where(Recall.lease_until < transaction.now))
@@ -90,6 +139,38 @@ def adopt(transaction: Transaction, claim: Claim, engine: str, lease: float) -> 
     transaction.change(Reservation.update(engine=engine).where(Reservation.attempt == claim.attempt))
     note(transaction, engine, "adopted", claim.recall, attempt=claim.attempt, held_by=claim.engine)
     return adopted
+
+
+def give_up(transaction: Transaction, recall: Row, nodes: Collection[str], by: str) -> State:
+    """What an engine has lost at a FreeSWITCH that is none of `nodes`: nobody will ever ask that one. The
+    recall (its row, locked) waits again if nothing was sent, and else is parked as unknown, under a new
+    fencing number; its state from now on, which is as it was for any other.
+
+    A reserved agent stays on record, should that FreeSWITCH come back."""
+    state = State(recall["state"])
+    if state not in LIVE or recall["lease_until"] >= transaction.now:
+        return state
+    attempt = transaction.row(
+        Attempt.select().where(Attempt.recall == recall["id"], Attempt.outcome.is_null())
+    )
+    if attempt is None or attempt["node"] in nodes:
+        return state
+    to = move(state, State.WAITING if state is State.CLAIMED else State.UNKNOWN)
+    transaction.change(
+        Recall.update(state=to, claim=recall["claim"] + 1, claimed_by=None, lease_until=None).where(
+            Recall.id == recall["id"]
+        )
+    )
+    this = Attempt.id == attempt["id"]
+    if to is State.WAITING:
+        transaction.change(Attempt.delete().where(this))
+    else:
+        transaction.change(Attempt.update(outcome=Outcome.UNKNOWN, ended_at=transaction.now).where(this))
+    note(
+        transaction, by, "given_up", recall["id"],
+        was=state, attempt=attempt["id"], node=attempt["node"], held_by=recall["claimed_by"],
+    )  # fmt: skip
+    return to
 
 
 def reservations(transaction: Transaction, node: str | None) -> list[Reserved]:

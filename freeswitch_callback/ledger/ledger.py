@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import peewee
+
 from freeswitch_callback.core import facts
 from freeswitch_callback.core.catchup import OnRecord
 from freeswitch_callback.core.facts import Claim, ClosedAs, Due, Mode, Opening, Settlement
@@ -36,11 +38,12 @@ from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work
 from freeswitch_callback.ledger.health import Trouble, Watched
 from freeswitch_callback.ledger.journal import note
 from freeswitch_callback.ledger.late import Late
-from freeswitch_callback.ledger.leases import Held, Reserved
+from freeswitch_callback.ledger.leases import Held, Reserved, Stranded
 from freeswitch_callback.ledger.limits import Breaker, CapsOf
 from freeswitch_callback.ledger.operations import OpeningOf, Replayed
 from freeswitch_callback.ledger.recording import Recorded
 from freeswitch_callback.ledger.report import Report
+from freeswitch_callback.ledger.tellings import NotTaken, Outcome, Telling, take_all
 from freeswitch_callback.ledger.views import Away, Filter, Listed, Shown, Summary
 
 Item = TypeVar("Item")
@@ -112,6 +115,21 @@ class Ledger:
     def record(self, missed: facts.Missed, opening: Opening) -> Recorded:
         """Writes a missed call down, or completes it, together with its recall; see `recording.record`."""
         return self._sooner(lambda t: recording.record(t, missed, opening))
+
+    def take_all(self, tellings: Sequence[Telling]) -> list[Outcome]:
+        """What events told, in one transaction; see `ledger.tellings`. What became of each, in order. Raises
+        `NotTaken`, and has taken none then."""
+
+        def taken(transaction: Transaction) -> list[Outcome]:
+            outcomes = take_all(transaction, tellings)
+            if any(isinstance(outcome, Recorded) for outcome in outcomes):
+                transaction.tell()
+            return outcomes
+
+        try:
+            return self._database.write(taken)
+        except peewee.PeeweeException as error:
+            raise NotTaken(f"{self.name}: {error}") from error
 
     def record_late(
         self, missed: facts.Missed, opening: Opening, ended: datetime, other_names: Collection[str] = ()
@@ -300,6 +318,15 @@ class Ledger:
         """The claims that engines hold, and how far each attempt came."""
         return self._database.read(lambda t: leases.held(t, engine, node))
 
+    def stranded(self, nodes: Collection[str]) -> list[Stranded]:
+        """Recalls whose lease has ended at a FreeSWITCH that is none of `nodes`."""
+        return self._database.read(lambda t: leases.stranded(t, nodes))
+
+    def next_lease_end(self, node: str, but: str) -> float | None:
+        """Seconds until the first lease of another engine than `but` on an attempt at this node ends (0.0 or
+        less: one has), None if there is none."""
+        return self._database.read(lambda t: leases.next_end(t, node, but))
+
     def adopt(self, claim: Claim, engine: str, lease: float) -> Claim | None:
         """Takes over a claim that is overdue, or that an earlier run under the same engine name left; the
         same attempt under a new fencing number. None if it is neither, or somebody was faster."""
@@ -402,6 +429,14 @@ class Ledger:
             self._database.write(
                 partial(operations.close, recalls=batch, by=by, closed_as=closed_as, reason=reason)
             )
+            for batch in self._batches(chosen)
+        )
+
+    def give_up(self, chosen: Filter, nodes: Collection[str], by: str) -> int:
+        """Recalls that an engine has lost at a FreeSWITCH that is none of `nodes` are nobody's any more: they
+        wait again if nothing was sent, or are unknown; how many. See `leases.give_up`."""
+        return sum(
+            self._sooner(partial(operations.give_up, recalls=batch, nodes=nodes, by=by))
             for batch in self._batches(chosen)
         )
 

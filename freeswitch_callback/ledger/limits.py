@@ -20,6 +20,7 @@ from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note
 from freeswitch_callback.ledger.models import HELD, LARGEST_ID, Attempt, Missed, Recall
 from freeswitch_callback.ledger.models import Breaker as Breakers
+from freeswitch_callback.ledger.prepared import Query, prepared
 from freeswitch_callback.ledger.views import newest_first
 
 BATCH = 1000
@@ -56,11 +57,14 @@ def alone_with(transaction: Transaction, recall: Row, caps: CapRules) -> None:
 
 def case(transaction: Transaction, recall: Row, caps: CapRules) -> Case:
     """The case of a recall (a row of it) with its newest missed call."""
-    of_recall = Missed.select(Missed.phone, Missed.reason, Missed.timewait).where(
-        Missed.recall == recall["id"]
-    )
-    (newest,) = transaction.rows(newest_first(of_recall).limit(1))
+    newest = transaction.row(_newest_call(recall["id"])) or {}
     return _cases(transaction, [recall | newest], lambda _: caps)[0]
+
+
+@prepared
+def _newest_call(recall: int) -> Query:
+    of_recall = Missed.select(Missed.phone, Missed.reason, Missed.timewait).where(Missed.recall == recall)
+    return newest_first(of_recall)
 
 
 def cases(transaction: Transaction, missed_ids: Sequence[int], caps: CapsOf) -> dict[int, Case]:
@@ -175,7 +179,7 @@ def _looked_up(transaction: Transaction, rows: Sequence[Row], rules: Sequence[Ca
     record = _OnRecord()
     if numbers:
         now = transaction.now
-        of_prefix = Breakers.select().where(Breakers.prefix << prefixes)
+        of_prefix = _breaker_of(prefixes[0]) if len(prefixes) == 1 else _breakers_of(prefixes)
         record.entries = dnc.entries(transaction, numbers)
         record.breakers = {row["prefix"]: row for row in transaction.rows(of_prefix)}
         if most := max(rule.per_number for rule in rules):
@@ -194,22 +198,53 @@ def _times(
     transaction: Transaction, column: peewee.Field, keys: Sequence[str], since: datetime, most: int
 ) -> dict[str, list[datetime]]:
     """By number or prefix when attempts were made, newest first."""
-    query = (
-        Attempt.select(column.alias("key"), Attempt.made_at)
-        .where(Attempt.counts, column << list(keys), Attempt.made_at > since)
-        .order_by(Attempt.made_at.desc())
-    )
-    if len(keys) == 1:  # of several, each has about as many as its cap lets through
-        query = query.limit(most)
+    if len(keys) == 1:
+        of_one = _of_number if column is Attempt.number else _of_prefix
+        query: Query = of_one(keys[0], since, most)
+    else:  # each has about as many as its cap lets through
+        query = (
+            Attempt.select(column.alias("key"), Attempt.made_at)
+            .where(Attempt.counts, column << list(keys), Attempt.made_at > since)
+            .order_by(Attempt.made_at.desc())
+        )
     found: dict[str, list[datetime]] = {}
     for row in transaction.rows(query):
         found.setdefault(row["key"], []).append(row["made_at"])
     return found
 
 
+def _breakers_of(prefixes: Sequence[str]) -> Query:
+    return Breakers.select().where(Breakers.prefix << prefixes)
+
+
+@prepared
+def _breaker_of(prefix: str) -> Query:
+    return Breakers.select().where(Breakers.prefix == prefix)
+
+
+@prepared
+def _of_number(number: str, since: datetime, most: int) -> Query:
+    query = _latest(Attempt.number.alias("key")).where(Attempt.number == number)
+    return query.where(Attempt.made_at > since).limit(most)
+
+
+@prepared
+def _of_prefix(prefix: str, since: datetime, most: int) -> Query:
+    query = _latest(Attempt.prefix.alias("key")).where(Attempt.prefix == prefix)
+    return query.where(Attempt.made_at > since).limit(most)
+
+
+@prepared
+def _of_all(since: datetime, most: int) -> Query:
+    return _latest().where(Attempt.made_at > since).limit(most)
+
+
+def _latest(*columns: Query) -> peewee.ModelSelect[Attempt]:
+    return Attempt.select(*columns, Attempt.made_at).where(Attempt.counts).order_by(Attempt.made_at.desc())
+
+
 def _everything(transaction: Transaction, most: int) -> list[datetime]:
-    query = Attempt.select(Attempt.made_at).where(Attempt.counts, Attempt.made_at > transaction.now - MINUTE)
-    return [row["made_at"] for row in transaction.rows(query.order_by(Attempt.made_at.desc()).limit(most))]
+    return [row["made_at"] for row in transaction.rows(_of_all(transaction.now - MINUTE, most))]
 
 
 def _up(transaction: Transaction, queues: Sequence[str]) -> dict[str, int]:

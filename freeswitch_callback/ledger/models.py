@@ -31,6 +31,8 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 def clean(text: str, limit: int = LABEL) -> str:
     """`text` as both databases can store it, at most `limit` characters long."""
+    if len(text) <= limit and text.isascii() and "\0" not in text:
+        return str(text)  # as nearly all is; of an enum its value
 
     def escape(found: re.Match[str]) -> str:
         code = ord(found[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ import peewee
 
 from freeswitch_callback.core.facts import ClosedAs, Opening
 from freeswitch_callback.core.lifecycle import State, move
-from freeswitch_callback.ledger import recording
+from freeswitch_callback.ledger import leases, recording
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note
 from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall, Talk
@@ -32,6 +32,15 @@ class Replayed:
 
     def __add__(self, other: Replayed) -> Replayed:
         return Replayed(self.recalls + other.recalls, self.blocked + other.blocked)
+
+
+def give_up(transaction: Transaction, recalls: Sequence[int], nodes: Collection[str], by: str) -> int:
+    """See `leases.give_up`; how many."""
+    given_up = 0
+    for recall in recalls:
+        row = _locked(transaction, recall)
+        given_up += row is not None and leases.give_up(transaction, row, nodes, by) != row["state"]
+    return given_up
 
 
 def replay(

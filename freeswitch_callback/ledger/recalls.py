@@ -6,7 +6,7 @@ moves it on: what opens at 09:00 costs nothing until 09:00.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,8 @@ from freeswitch_callback.core.facts import ClosedAs, Due, Reason
 from freeswitch_callback.core.gates import Verdict
 from freeswitch_callback.core.lifecycle import State
 from freeswitch_callback.ledger.database import Row, Transaction
-from freeswitch_callback.ledger.models import WAITING, Missed, Recall, Talk, utc
+from freeswitch_callback.ledger.models import LARGEST_INTEGER, WAITING, Missed, Recall, Talk, utc
+from freeswitch_callback.ledger.prepared import Query, prepared
 from freeswitch_callback.ledger.recording import close
 
 BATCH = 500
@@ -34,14 +35,18 @@ def due(transaction: Transaction, queues: Collection[str] | None, limit: int) ->
     look_at` would step over every recall of a high priority whose time has not come.
     """
     found: list[Row] = []
-    for line in _lines(queues):
-        wanted = limit
-        for priority in _priorities(transaction, line):
-            rows = transaction.rows(_due(line & (Recall.priority == priority), transaction.now).limit(wanted))
-            found += rows
-            wanted -= len(rows)
-            if wanted <= 0:
+    for queue in [None] if queues is None else sorted(set(queues)):
+        wanted, at_most = limit, LARGEST_INTEGER
+        while wanted > 0:
+            if queue is None:
+                rows = transaction.rows(_most_urgent(at_most, transaction.now, wanted))
+            else:
+                rows = transaction.rows(_most_urgent_of(queue, at_most, transaction.now, wanted))
+            priority = rows[0]["priority"] if rows else _highest(transaction, queue, at_most)
+            if priority is None:
                 break
+            found += rows
+            wanted, at_most = wanted - len(rows), priority - 1
     found.sort(key=lambda row: (-row["priority"], row["look_at"], row["id"]))
     return [_as_due(**row) for row in found[:limit]]
 
@@ -54,14 +59,15 @@ def one(transaction: Transaction, recall: int) -> Due | None:
 
 def next_due(transaction: Transaction) -> float | None:
     """Seconds until a waiting recall is to be looked at, 0.0 or less if one is; None if none waits."""
-    waiting = Recall.state == WAITING
-    first = Recall.select(Recall.look_at).where(waiting, Recall.expires_at > transaction.now)
-    soonest = [
-        transaction.value(first.where(Recall.priority == priority).order_by(Recall.look_at))
-        for priority in _priorities(transaction, waiting)
-    ]
-    looks = [look_at for look_at in soonest if look_at is not None]
-    return float((min(looks) - transaction.now).total_seconds()) if looks else None
+    soonest: list[datetime] = []
+    at_most: int | None = LARGEST_INTEGER
+    while at_most is not None:
+        row = transaction.row(_soonest(at_most, transaction.now))
+        priority = row["priority"] if row else _highest(transaction, None, at_most)
+        if row is not None:
+            soonest.append(row["look_at"])
+        at_most = None if priority is None else priority - 1
+    return float((min(soonest) - transaction.now).total_seconds()) if soonest else None
 
 
 def expire(transaction: Transaction) -> int:
@@ -117,25 +123,50 @@ def reconsider(transaction: Transaction, after: int) -> list[int]:
     return ids
 
 
-def _lines(queues: Collection[str] | None) -> Iterator[peewee.Expression]:
-    if queues is None:
-        yield Recall.state == WAITING
-        return
-    for queue in sorted(set(queues)):
-        yield (Recall.state == WAITING) & (Recall.queue == queue)
+def _highest(transaction: Transaction, queue: str | None, at_most: int) -> int | None:
+    """The highest priority that occurs in a line, found by one step along the index."""
+    query = _priority(at_most) if queue is None else _priority_of(queue, at_most)
+    highest = transaction.value(query)
+    return None if highest is None else int(highest)
 
 
-def _priorities(transaction: Transaction, line: peewee.Expression) -> Iterator[int]:
-    """The priorities that occur in a line, highest first, each found by one step along the index."""
-    below = line
-    while True:
-        highest = transaction.value(
-            Recall.select(Recall.priority).where(below).order_by(Recall.priority.desc())
-        )
-        if highest is None:
-            return
-        yield int(highest)
-        below = line & (Recall.priority < highest)
+_Above = Recall.alias()
+
+
+def _top(line: Query, at_most: int) -> peewee.ModelSelect[Recall]:
+    by_priority = _Above.select(_Above.priority).order_by(_Above.priority.desc())
+    return by_priority.where(_Above.state == WAITING, line, _Above.priority <= at_most).limit(1)
+
+
+@prepared
+def _priority(at_most: int) -> Query:
+    return _top(peewee.SQL("TRUE"), at_most)
+
+
+@prepared
+def _priority_of(queue: str, at_most: int) -> Query:
+    return _top(_Above.queue == queue, at_most)
+
+
+@prepared
+def _most_urgent(at_most: int, now: datetime, limit: int) -> Query:
+    """What is due of the highest priority that occurs."""
+    line = (Recall.state == WAITING) & (Recall.priority == _top(peewee.SQL("TRUE"), at_most))
+    return _due(line, now).limit(limit)
+
+
+@prepared
+def _most_urgent_of(queue: str, at_most: int, now: datetime, limit: int) -> Query:
+    top = _top(_Above.queue == queue, at_most)
+    line = (Recall.state == WAITING) & (Recall.queue == queue) & (Recall.priority == top)
+    return _due(line, now).limit(limit)
+
+
+@prepared
+def _soonest(at_most: int, now: datetime) -> Query:
+    first = Recall.select(Recall.priority, Recall.look_at).order_by(Recall.look_at)
+    top = _top(peewee.SQL("TRUE"), at_most)
+    return first.where(Recall.state == WAITING, Recall.priority == top, Recall.expires_at > now)
 
 
 def _due(line: peewee.Expression, now: datetime) -> peewee.ModelSelect[Recall]:

@@ -3,7 +3,7 @@ recall."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,8 +14,12 @@ from freeswitch_callback.core.facts import ClosedAs, Opening
 from freeswitch_callback.core.lifecycle import State, move
 from freeswitch_callback.ledger import catchup, dnc
 from freeswitch_callback.ledger.database import Row, Transaction
-from freeswitch_callback.ledger.journal import note
-from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall, Talk, utc
+from freeswitch_callback.ledger.journal import entry, note
+from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall, Talk, clean, utc
+from freeswitch_callback.ledger.prepared import Query, few_texts, prepared
+
+Call = tuple[str, str]
+"""A node and the uuid of one of its calls, as they are stored."""
 
 NO_NUMBER = "no_number"
 """The gate of a call that gave no number to call back."""
@@ -32,48 +36,116 @@ class Recorded:
     blocked: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One telling of a missed call, and the recall that it opens or joins."""
+
+    missed: facts.Missed
+    opening: Opening
+
+    @property
+    def about(self) -> list[str]:
+        """The call, the member and the number: tellings that have none of these in common are independent."""
+        missed, number = self.missed, self.opening.number
+        return [
+            name_of_call(missed.node, missed.call_uuid),
+            *(
+                []
+                if missed.member_uuid is None
+                else [f"member {clean(missed.node)} {clean(missed.member_uuid)}"]
+            ),
+            *([] if number is None else [name_of_number(number)]),
+        ]
+
+
+def name_of_call(node: str, call_uuid: str) -> str:
+    """As `about` has it."""
+    return f"call {clean(node)} {clean(call_uuid)}"
+
+
+def name_of_number(number: str) -> str:
+    return f"number {clean(number)}"
+
+
 def record(transaction: Transaction, missed: facts.Missed, opening: Opening) -> Recorded:
     """Inserts or completes. A settled fact completes an unsettled row with what it knows; of a settled row it
     only fills what is empty; an unsettled fact changes nothing that is there.
 
     A number that must never be called is blocked here and now, whatever the opening says."""
-    opening = refused(transaction, opening)
-    row = stored(transaction, missed.node, missed.call_uuid)
-    if row is None and (other := catchup.same_call(transaction, missed)) is not None:
-        if catchup.made_up(missed):  # whoever told it knew the call, and more of it
-            return _recorded(transaction, other["id"], other["recall"], new=False)
-        transaction.change(Missed.update(call_uuid=missed.call_uuid).where(Missed.id == other["id"]))
-        row = other
-    if row is None:
-        recall = _open(transaction, opening, missed.node)
-        missed_id = insert(transaction, missed, opening.number, recall=recall)
-        return _recorded(transaction, missed_id, recall, new=True)
-    recall = row["recall"]
-    if missed.settled:
-        changes = _filled(row, missed) if row["settled"] else completed(row, missed)
-        if not row["settled"] or (row["number"] is None and opening.number is not None):
-            changes["number"] = opening.number
-            recall = _relinked(transaction, row, opening)
-        transaction.change(
-            Missed.update(recall=recall, settled=True, **changes).where(Missed.id == row["id"])
-        )
-        if recall != row["recall"]:
-            _left(transaction, row["recall"], missed.node)
-    return _recorded(transaction, row["id"], recall, new=False)
+    told = Told(missed, opening)
+    transaction.alone(*sorted(told.about))
+    return record_independent(transaction, [told])[0]
+
+
+def record_independent(transaction: Transaction, told: Sequence[Told]) -> list[Recorded]:
+    """As `record`, of calls of which no two have anything in `about` in common; whoever asks is `alone` with
+    all of that."""
+    told = _refused(transaction, told)
+    rows = _stored(transaction, told)
+    others = catchup.same_calls(transaction, [each.missed for each in told if _call(each) not in rows])
+    recorded: dict[Call, Recorded] = {}
+    new: list[Told] = []
+    for each in told:
+        row, other = rows.get(_call(each)), others.get(_call(each))
+        if row is not None:
+            recorded[_call(each)] = _told_again(transaction, row, each)
+        elif other is None:
+            new.append(each)
+        elif catchup.made_up(each.missed):  # whoever told it knew the call, and more of it
+            recorded[_call(each)] = _known(transaction, other["id"], other["recall"])
+        else:
+            transaction.update(Missed, other["id"], call_uuid=each.missed.call_uuid)
+            recorded[_call(each)] = _told_again(transaction, other, each)
+    recorded.update(zip(map(_call, new), _record_new(transaction, new), strict=True))
+    return [recorded[_call(each)] for each in told]
+
+
+def _call(told: Told) -> Call:
+    return clean(told.missed.node), clean(told.missed.call_uuid)
+
+
+def _record_new(transaction: Transaction, told: Sequence[Told]) -> Iterator[Recorded]:
+    recalls = _opened(transaction, told)
+    rows = [
+        _row(transaction, each.missed, each.opening.number, recall=recall)
+        for each, recall in zip(told, recalls, strict=True)
+    ]
+    for each, missed_id, recall in zip(told, transaction.insert_all(Missed, rows), recalls, strict=True):
+        yield Recorded(missed_id, recall, new=True, blocked=each.opening.blocked)
+
+
+def _told_again(transaction: Transaction, row: Row, told: Told) -> Recorded:
+    missed, opening = told.missed, told.opening
+    if not missed.settled:
+        return _known(transaction, row["id"], row["recall"])
+    changes = _filled(row, missed) if row["settled"] else completing(row, missed)
+    recall, recorded = row["recall"], None
+    if not row["settled"] or (row["number"] is None and opening.number is not None):
+        changes["number"] = opening.number
+        recall, blocked = _relinked(transaction, row, told)
+        recorded = Recorded(row["id"], recall, new=False, blocked=blocked)
+    kept = {name: row[name] for name in (*_values(missed), "number")}
+    transaction.update(Missed, row["id"], **(kept | changes), recall=recall, settled=True)
+    if recall != row["recall"]:
+        _left(transaction, row["recall"], missed.node)
+    return recorded or _known(transaction, row["id"], recall)
 
 
 def insert(transaction: Transaction, missed: facts.Missed, number: str | None, **others: object) -> int:
     """Writes the row, as it is told for the first time; its id. `others`: the recall, and who was reached."""
-    return transaction.insert(
-        Missed,
-        node=missed.node,
-        call_uuid=missed.call_uuid,
-        settled=missed.settled,
-        recorded_at=transaction.now,
-        number=number,
+    return transaction.insert(Missed, **_row(transaction, missed, number, **others))
+
+
+def _row(transaction: Transaction, missed: facts.Missed, number: str | None, **others: object) -> Row:
+    return {
+        "node": missed.node,
+        "call_uuid": missed.call_uuid,
+        "settled": missed.settled,
+        "recorded_at": transaction.now,
+        "number": number,
         **_values(missed),
         **others,
-    )
+    }
 
 
 def retract(transaction: Transaction, node: str, call_uuid: str) -> bool:
@@ -85,7 +157,7 @@ def retract(transaction: Transaction, node: str, call_uuid: str) -> bool:
     row = stored(transaction, node, call_uuid)
     if row is None:
         return False
-    transaction.rows(transaction.locked(Recall.select(Recall.id).where(Recall.id == row["recall"])))
+    transaction.row(transaction.locked(_recall(row["recall"])))
     if _tried(transaction, row["recall"]):
         return False
     transaction.change(Missed.delete().where(Missed.id == row["id"]))
@@ -96,11 +168,24 @@ def retract(transaction: Transaction, node: str, call_uuid: str) -> bool:
 
 def refused(transaction: Transaction, opening: Opening) -> Opening:
     """The opening, blocked if there is no number to call or the list says never to call it."""
+    return _with_refusal(opening, dnc.refusals(transaction, _to_be_called([opening])))
+
+
+def _refused(transaction: Transaction, told: Sequence[Told]) -> list[Told]:
+    refusals = dnc.refusals(transaction, _to_be_called(each.opening for each in told))
+    return [Told(each.missed, _with_refusal(each.opening, refusals)) for each in told]
+
+
+def _to_be_called(openings: Iterable[Opening]) -> list[str]:
+    return [each.number for each in openings if each.number is not None and each.blocked is None]
+
+
+def _with_refusal(opening: Opening, refusals: Mapping[str, str]) -> Opening:
     if opening.blocked is not None:
         return opening
     if opening.number is None:
         return replace(opening, blocked=NO_NUMBER)
-    return replace(opening, blocked=dnc.refusal(transaction, opening.number))
+    return replace(opening, blocked=refusals.get(opening.number))
 
 
 def close_served(
@@ -115,8 +200,8 @@ def close_served(
     """Closes the waiting recall of a client who has been talked to, at `at` (now) by `operator`; how many
     that were (0 or 1). One that a later call of theirs has joined or opened stays: this may be told late, or
     again."""
-    open_one = Recall.select().where(Recall.number == number, Recall.scope == scope, Recall.state != CLOSED)
-    return _reached(transaction, transaction.rows(transaction.locked(open_one)), closed_as, by, operator, at)
+    open_one = transaction.rows(transaction.locked(_open_recall(number, scope)))
+    return _reached(transaction, open_one, closed_as, by, operator, at)
 
 
 def close_reached(
@@ -130,11 +215,7 @@ def close_reached(
     """An operator called the client: closes the waiting recall of that operator's domain, or else the only
     open one that the number has; how many that were (0 or 1). As `close_served`, none that is about a later
     call."""
-    open_ones = transaction.rows(
-        transaction.locked(
-            Recall.select().where(Recall.number == number, Recall.state != CLOSED).order_by(Recall.id)
-        )
-    )
+    open_ones = transaction.rows(transaction.locked(_open_recalls(number)))
     of_domain = [row for row in open_ones if row["scope"] == domain]
     chosen = of_domain or (open_ones if len(open_ones) == 1 else [])
     return _reached(transaction, chosen, ClosedAs.SERVED_OUTBOUND, by, operator, at)
@@ -161,25 +242,19 @@ def _reached(
 
 
 def _newest_call(transaction: Transaction, recall: int) -> datetime:
-    return utc(
-        transaction.value(Missed.select(peewee.fn.MAX(Missed.calldate)).where(Missed.recall == recall))
-    )
+    return utc(transaction.value(_last_calldate(recall)))
 
 
 def reached_by(transaction: Transaction, recall: int, operator: str | None, at: datetime) -> None:
     """All missed calls of the recall know when, and by whom, the client has been reached."""
-    transaction.change(Missed.update(recalldate=at, recalloperator=operator).where(Missed.recall == recall))
+    transaction.change(_reached_by(recall, at, operator))
 
 
 def note_talk(
     transaction: Transaction, number: str, scope: str, agent: str, at: datetime | None = None
 ) -> None:
     """Whom this client talked to last, at `at` (now); of a talk before the one that is noted, nothing."""
-    talk = {"agent": agent, "at": at or transaction.now}
-    written = Talk.insert(number=number, scope=scope, **talk).on_conflict(
-        conflict_target=[Talk.number, Talk.scope], update=talk, where=(Talk.at <= talk["at"])
-    )
-    transaction.rows(written.returning(Talk.id))
+    transaction.rows(_talk(number, scope, agent, at or transaction.now))
 
 
 def close(
@@ -198,20 +273,29 @@ def close(
     }
     if reason:
         values["note"] = reason
-    transaction.change(Recall.update(**values).where(Recall.id == recall))
+    transaction.update(Recall, recall, **values)
     note(transaction, by, "closed", recall, was=state, closed_as=closed_as, note=reason)
 
 
 def stored(transaction: Transaction, node: str, call_uuid: str) -> Row | None:
-    return transaction.row(
-        transaction.locked(Missed.select().where(Missed.node == node, Missed.call_uuid == call_uuid))
-    )
+    return transaction.row(transaction.locked(_calls(node, call_uuid)))
 
 
-def _recorded(transaction: Transaction, missed_id: int, recall: int, *, new: bool) -> Recorded:
-    row = transaction.row(Recall.select(Recall.closed_as, Recall.note).where(Recall.id == recall)) or {}
+def _stored(transaction: Transaction, told: Sequence[Told]) -> dict[Call, Row]:
+    of_nodes: dict[str, list[str]] = {}
+    for each in told:
+        of_nodes.setdefault(each.missed.node, []).append(each.missed.call_uuid)
+    return {
+        (row["node"], row["call_uuid"]): row
+        for node, call_uuids in of_nodes.items()
+        for row in transaction.rows(transaction.locked(_calls(node, *few_texts(call_uuids))))
+    }
+
+
+def _known(transaction: Transaction, missed_id: int, recall: int) -> Recorded:
+    row = transaction.row(_recall(recall)) or {}
     blocked = row["note"] if row["closed_as"] == ClosedAs.BLOCKED else None
-    return Recorded(missed_id=missed_id, recall_id=recall, new=new, blocked=blocked)
+    return Recorded(missed_id=missed_id, recall_id=recall, new=False, blocked=blocked)
 
 
 def _values(missed: facts.Missed) -> Row:
@@ -231,7 +315,12 @@ def _values(missed: facts.Missed) -> Row:
     }
 
 
-def completed(row: Row, missed: facts.Missed) -> Row:
+def completed(earlier: facts.Missed, settled: facts.Missed) -> facts.Missed:
+    """Two tellings of one call as one, as if the first had been recorded before the second."""
+    return replace(earlier, **completing(_values(earlier), settled), settled=True)
+
+
+def completing(row: Row, missed: facts.Missed) -> Row:
     values = {key: value for key, value in _values(missed).items() if value not in ("", None)}
     return values | {"extra": _merged(row["extra"], missed.extra)}
 
@@ -246,67 +335,96 @@ def _merged(first: Mapping[str, str], then: Mapping[str, str]) -> dict[str, str]
     return dict(first) | {key: value for key, value in then.items() if value or key not in first}
 
 
-def _open(transaction: Transaction, opening: Opening, by: str) -> int:
-    """The recall that a missed call belongs to: a blocked one of its own, the number's open one, or a new
-    one."""
-    blocked = opening.blocked
-    due_at, expires_at = transaction.after(opening.delay), transaction.after(opening.expire)
-    look_at = transaction.after(max(opening.delay, opening.look_in))
-    values: Row = {
-        "number": opening.number,
-        "scope": opening.scope,
+def _opened(transaction: Transaction, told: Sequence[Told]) -> list[int]:
+    """The recalls that missed calls of different clients belong to: a blocked one of its own, the number's
+    open one, or a new one."""
+    to_be_called = few_texts(_to_be_called(each.opening for each in told))
+    open_ones = {
+        (row["number"], row["scope"]): row
+        for row in (
+            transaction.rows(transaction.locked(_open_recalls(*to_be_called))) if to_be_called else ()
+        )
+    }
+    found = [
+        open_ones.get((clean(each.opening.number or ""), clean(each.opening.scope)))
+        if each.opening.blocked is None
+        else None
+        for each in told
+    ]
+    new = [each for each, row in zip(told, found, strict=True) if row is None]
+    new_ids = transaction.insert_all(Recall, [_new_recall(transaction, each) for each in new])
+    transaction.insert_all(
+        Journal,
+        [
+            entry(transaction, each.missed.node, "blocked" if gate else "opened", recall, gate=gate)
+            for each, recall in zip(new, new_ids, strict=True)
+            for gate in [each.opening.blocked]
+        ],
+    )
+    left = iter(new_ids)
+    return [
+        next(left) if row is None else _joined(transaction, row, each.opening)
+        for each, row in zip(told, found, strict=True)
+    ]
+
+
+def _plan(transaction: Transaction, opening: Opening) -> Row:
+    return {
         "queue": opening.queue,
         "priority": opening.priority,
-        "due_at": due_at,
-        "look_at": look_at,
-        "expires_at": expires_at,
-        "created_at": transaction.now,
+        "due_at": transaction.after(opening.delay),
+        "look_at": transaction.after(max(opening.delay, opening.look_in)),
+        "expires_at": transaction.after(opening.expire),
     }
-    if blocked is not None:
-        recall = transaction.insert(
-            Recall,
-            state=State.CLOSED,
-            closed_as=ClosedAs.BLOCKED,
-            closed_at=transaction.now,
-            closed_by=by,
-            note=blocked,
-            **values,
-        )
-        note(transaction, by, "blocked", recall, gate=blocked)
-        return recall
-    of_number = Recall.select().where(
-        Recall.number == opening.number, Recall.scope == opening.scope, Recall.state != CLOSED
-    )
-    row = transaction.row(transaction.locked(of_number))
-    if row is None:
-        recall = transaction.insert(Recall, state=State.WAITING, **values)
-        note(transaction, by, "opened", recall)
-        return recall
+
+
+def _new_recall(transaction: Transaction, told: Told) -> Row:
+    gate = told.opening.blocked
+    return {
+        "number": told.opening.number,
+        "scope": told.opening.scope,
+        "created_at": transaction.now,
+        **_plan(transaction, told.opening),
+        "state": State.CLOSED if gate else State.WAITING,
+        "closed_as": ClosedAs.BLOCKED if gate else None,
+        "closed_at": transaction.now if gate else None,
+        "closed_by": told.missed.node if gate else None,
+        "note": gate or "",
+    }
+
+
+def _joined(transaction: Transaction, row: Row, opening: Opening) -> int:
+    """The open recall, changed by another call of the same client unless somebody has it already."""
     if row["state"] == State.WAITING:
-        transaction.change(
-            Recall.update(
-                due_at=min(row["due_at"], due_at),
-                look_at=min(row["look_at"], look_at),
-                expires_at=max(row["expires_at"], expires_at),
-                priority=max(row["priority"], opening.priority),
-                queue=row["queue"] or opening.queue,
-            ).where(Recall.id == row["id"])
+        plan = _plan(transaction, opening)
+        transaction.update(
+            Recall,
+            row["id"],
+            due_at=min(row["due_at"], plan["due_at"]),
+            look_at=min(row["look_at"], plan["look_at"]),
+            expires_at=max(row["expires_at"], plan["expires_at"]),
+            priority=max(row["priority"], plan["priority"]),
+            queue=row["queue"] or plan["queue"],
         )
     return int(row["id"])
 
 
-def _relinked(transaction: Transaction, row: Row, opening: Opening) -> int:
-    """The recall of a completed call: the one it had, unless its opening has become another one."""
-    had = transaction.row(transaction.locked(Recall.select().where(Recall.id == row["recall"]))) or {}
+def _relinked(transaction: Transaction, row: Row, told: Told) -> tuple[int, str | None]:
+    """The recall of a completed call, and the gate that closed it: the one it had, unless its opening has
+    become another one."""
+    opening = told.opening
+    had = transaction.row(transaction.locked(_recall(row["recall"]))) or {}
     was_blocked = had["note"] if had["closed_as"] == ClosedAs.BLOCKED else None
-    same_line = (had["number"], had["scope"]) == (opening.number, opening.scope)
-    if same_line and opening.blocked == was_blocked and (was_blocked or had["state"] != State.WAITING):
-        return int(had["id"])  # also one that has been closed since: the call was dealt with
-    return _open(transaction, opening, row["node"])
+    number = None if opening.number is None else clean(opening.number)
+    same_line = (had["number"], had["scope"]) == (number, clean(opening.scope))
+    if not same_line or opening.blocked != was_blocked:
+        return _opened(transaction, [told])[0], opening.blocked
+    # Also one that has been closed since: the call was dealt with.
+    return (int(had["id"]) if was_blocked else _joined(transaction, had, opening)), was_blocked
 
 
 def _tried(transaction: Transaction, recall: int) -> bool:
-    return bool(transaction.row(Attempt.select(Attempt.id).where(Attempt.recall == recall)))
+    return bool(transaction.row(_attempts(recall)))
 
 
 def _left(transaction: Transaction, recall: int, by: str) -> bool:
@@ -314,10 +432,10 @@ def _left(transaction: Transaction, recall: int, by: str) -> bool:
 
     One that was tried stays as the record of it, but waits no longer. True if it was deleted.
     """
-    if transaction.row(Missed.select(Missed.id).where(Missed.recall == recall)):
+    if transaction.row(_behind(recall)):
         return False
     if _tried(transaction, recall):
-        state = State(transaction.value(Recall.select(Recall.state).where(Recall.id == recall)))
+        state = State((transaction.row(_recall(recall)) or {})["state"])
         if state is State.WAITING:
             close(
                 transaction,
@@ -328,6 +446,67 @@ def _left(transaction: Transaction, recall: int, by: str) -> bool:
                 "its missed call turned out to be another's",
             )
         return False
-    transaction.change(Recall.delete().where(Recall.id == recall))
-    transaction.change(Journal.delete().where(Journal.recall == recall))
+    transaction.change(_recall_away(recall))
+    transaction.change(_journal_away(recall))
     return True
+
+
+# The statements
+
+
+@prepared
+def _calls(node: str, *call_uuids: str) -> Query:
+    return Missed.select().where(Missed.node == node, Missed.call_uuid << call_uuids).order_by(Missed.id)
+
+
+@prepared
+def _behind(recall: int) -> Query:
+    return Missed.select(Missed.id).where(Missed.recall == recall)
+
+
+@prepared
+def _last_calldate(recall: int) -> Query:
+    return Missed.select(peewee.fn.MAX(Missed.calldate)).where(Missed.recall == recall)
+
+
+@prepared
+def _reached_by(recall: int, at: datetime, operator: str | None) -> Query:
+    return Missed.update(recalldate=at, recalloperator=operator).where(Missed.recall == recall)
+
+
+@prepared
+def _recall(recall: int) -> Query:
+    return Recall.select().where(Recall.id == recall)
+
+
+@prepared
+def _open_recall(number: str, scope: str) -> Query:
+    return Recall.select().where(Recall.number == number, Recall.scope == scope, Recall.state != CLOSED)
+
+
+@prepared
+def _open_recalls(*numbers: str) -> Query:
+    return Recall.select().where(Recall.number << numbers, Recall.state != CLOSED).order_by(Recall.id)
+
+
+@prepared
+def _recall_away(recall: int) -> Query:
+    return Recall.delete().where(Recall.id == recall)
+
+
+@prepared
+def _journal_away(recall: int) -> Query:
+    return Journal.delete().where(Journal.recall == recall)
+
+
+@prepared
+def _attempts(recall: int) -> Query:
+    return Attempt.select(Attempt.id).where(Attempt.recall == recall)
+
+
+@prepared
+def _talk(number: str, scope: str, agent: str, at: datetime) -> Query:
+    written = Talk.insert(number=number, scope=scope, agent=agent, at=at).on_conflict(
+        conflict_target=[Talk.number, Talk.scope], update={"agent": agent, "at": at}, where=(Talk.at <= at)
+    )
+    return written.returning(Talk.id)

@@ -10,6 +10,7 @@ from freeswitch_callback.operations.checks import (
     check_disks,
     check_node,
     check_spools,
+    check_stranded,
     check_unknown,
 )
 from freeswitch_callback.operations.donotcall import BadLine, entry_of, forget, read_list
@@ -37,6 +38,7 @@ __all__ = [
     "check_disks",
     "check_node",
     "check_spools",
+    "check_stranded",
     "check_unknown",
     "entry_of",
     "forget",

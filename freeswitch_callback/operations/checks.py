@@ -119,6 +119,12 @@ def check_unknown(ledger: Ledger) -> Iterator[Finding]:
         )
 
 
+def check_stranded(ledger: Ledger, nodes: Iterable[str]) -> Iterator[Finding]:
+    """Recalls that were under way at a FreeSWITCH that is not in the configuration any more."""
+    for stranded in ledger.stranded(list(nodes)):
+        yield Finding(Level.WARNING, "recalls", str(stranded))
+
+
 def check_calling_hours(
     countries: Iterable[str], rules: Iterable[tuple[str, GateRules]], now: datetime
 ) -> Iterator[Finding]:

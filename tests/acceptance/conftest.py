@@ -18,8 +18,8 @@ from freeswitch_callback.core.capture import CaptureRules
 from freeswitch_callback.core.facts import Missed, Reason
 from freeswitch_callback.core.gates import GateRules, opening
 from freeswitch_callback.core.schedule import RetryRules
+from freeswitch_callback.engine.attempts import RecallRules
 from freeswitch_callback.engine.daemon import Engine, EngineRules, NodeAddress
-from freeswitch_callback.engine.recaller import RecallRules
 from freeswitch_callback.ledger import Filter, Ledger
 from freeswitch_callback.ledger.spool import Spool
 from freeswitch_callback.simulator import Answers, Call, Simulator

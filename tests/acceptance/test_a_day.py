@@ -24,8 +24,8 @@ from freeswitch_callback.core.gates import CapRules, GateRules
 from freeswitch_callback.core.hours import Hours, Window
 from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.core.schedule import RetryRules
+from freeswitch_callback.engine.attempts import RecallRules
 from freeswitch_callback.engine.daemon import Engine, EngineRules, NodeAddress
-from freeswitch_callback.engine.recaller import RecallRules
 from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.simulator import (
     Answers,

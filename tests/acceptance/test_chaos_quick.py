@@ -1,4 +1,5 @@
-"""The quickest part of the fault suite (`make chaos`): an engine is killed, or stopped, under load."""
+"""The quickest part of the fault suite (`make chaos`): engines are killed, callers are caught up with, and
+damaged bytes are read."""
 
 from __future__ import annotations
 
@@ -10,17 +11,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+_LIMIT = 60.0
+"""Seconds, on a busy machine; together they take about 15."""
 
 
 def counted(name: str, runs: int) -> dict[str, object]:
     """A row of the suite, in a process of its own as there: what it counted."""
-    words = [sys.executable, "-m", "tests.chaos", "--here", name, "--runs", str(runs), "--seed", "7"]
-    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    words = [sys.executable, "-W", "ignore", "-m", "tests.chaos", "--here", name]
+    words += ["--runs", str(runs), "--seed", "7"]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=_LIMIT)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(("name", "runs"), [("kill", 1), ("stopped", 1)])
-def test_nothing_is_lost_and_nobody_is_called_twice_when_an_engine_is(name, runs):
+@pytest.mark.parametrize(("name", "runs"), [("kill", 1), ("catch-up", 3), ("fuzz", 1000)])
+def test_nothing_is_lost_and_nobody_is_called_twice(name, runs):
     told = counted(name, runs)
-    assert (told["lost"], told["doubled"], told["stuck"], told["runs"]) == (0, 0, 0, runs), told["notes"]
+    assert (told["lost"], told["doubled"], told["stuck"]) == (0, 0, 0), told["notes"]
+    assert told["runs"] >= runs
     assert told["missed"] == told["recorded"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from freeswitch_callback.core.facts import Missed, Reason
+from freeswitch_callback.core.facts import Missed, Mode, Reason
 from freeswitch_callback.errors import DatabaseReadOnly, SchemaTooNew
 from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.ledger.spool import Spool, Waiting, peek
@@ -138,3 +138,36 @@ def test_a_spool_is_looked_at_while_another_process_writes_to_it(tmp_path):
         with path.open("ab") as half:
             half.write(b'{"v":1,"fact":"mis')
         assert peek(path) == Waiting(1, CALLED + timedelta(minutes=1))
+
+
+def lost_at(house, node: str) -> int:
+    """A missed call whose recall was sent to this FreeSWITCH by an engine that is gone."""
+    missed = house.missed()
+    claim = house.ledger.claim(
+        house.ledger.show(missed)["recall"]["id"], engine="gone", lease=-1.0, node=node, agent=None,
+        mode=Mode.QUEUE, call_uuid="c", job_uuid="j",
+    )  # fmt: skip
+    assert house.ledger.dialling(claim, "core")
+    return missed
+
+
+@pytest.mark.parametrize(("command", "state"), [("close", "closed"), ("replay", "waiting")])
+def test_a_recall_at_a_freeswitch_that_is_in_the_configuration_no_more(shell, house, command, state):
+    missed = lost_at(house, "fs9")
+    status, out, _ = shell("check")
+    [line] = lines(out, "recalls")
+    assert (status, line.startswith("warning")) == (0, True)
+    assert "fs9, which is no [[freeswitch]]" in line
+    assert f"`{command} {missed}`" in line
+    shell(command, "--all")
+    assert house.rows()[0]["state"] == "dialling", "not by a filter"
+    shell(command, missed)
+    assert house.rows()[0]["state"] == state
+    assert lines(shell("check")[1], "recalls") == []
+
+
+def test_a_recall_at_a_freeswitch_that_is_there_is_left_to_the_engines(shell, house):
+    missed = lost_at(house, "fs1")
+    assert lines(shell("check")[1], "recalls") == []
+    shell("close", missed)
+    assert house.rows()[0]["state"] == "dialling"

@@ -21,7 +21,7 @@ from freeswitch_callback.config import parse
 from freeswitch_callback.core.facts import Missed, Reason, Served
 from freeswitch_callback.engine.daemon import Engine
 from freeswitch_callback.engine.recorder import Recorder
-from freeswitch_callback.ledger.spool import HEAD, Spool
+from freeswitch_callback.ledger.spool import HEAD, Spool, decode
 from freeswitch_callback.simulator import Answers
 from tests import postgres
 from tests.acceptance.conftest import CLIENT, OURS, SUPPORT
@@ -99,6 +99,12 @@ class Program:
         """How many lines its spool has."""
         return self.spool.read_bytes().count(b"\n") - 1
 
+    def spooled(self, calls: list[str]) -> bool:
+        """Whether all that there is to tell of these calls is in its spool."""
+        whole = [line for line in self.spool.read_bytes().splitlines(True)[1:] if line.endswith(b"\n")]
+        facts = [decode(line) for line in whole]
+        return {fact.call_uuid for fact in facts if isinstance(fact, Missed) and fact.settled} >= set(calls)
+
 
 @pytest.fixture
 def program(house, sim, tmp_path) -> Iterator[Program]:
@@ -129,19 +135,19 @@ def test_calls_that_are_missed_meanwhile_are_there_once_and_in_order_though_the_
     with away(house.url):
         for number in numbers[:2]:
             calls.append(gives_up(house, sim, number))
-        program.until(lambda: program.waiting() >= 4)  # each is told at its hangup, and when complete
+        program.until(lambda: program.spooled(calls))
         program.end(signal.SIGKILL)
         program.start()
         program.until_said("node.up", 2)  # it records before the database is there
         for number in numbers[2:4]:
             calls.append(gives_up(house, sim, number))
-        program.until(lambda: program.waiting() >= 8)
+        program.until(lambda: program.spooled(calls))
         program.end(signal.SIGKILL)
         program.start()
         program.until_said("node.up", 3)
         for number in numbers[4:]:
             calls.append(gives_up(house, sim, number))
-        program.until(lambda: program.waiting() >= 12)
+        program.until(lambda: program.spooled(calls))
     house.until(lambda: len(house.rows()) == 6, 20)
     house.free()
     house.until(lambda: all(row["closed_as"] == "recalled" for row in house.rows()), 30)

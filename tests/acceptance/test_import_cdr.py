@@ -95,6 +95,17 @@ def test_a_client_who_called_once_more_after_that_is(shell, house, folder):
         assert sorted(row["state"] for row in house.rows()) == ["closed", "waiting"]
 
 
+def test_a_client_whose_talk_was_imported_before_is_not_called(shell, house, folder):
+    """No recall was open then, so none was closed by it."""
+    cdrs.write(folder, cdrs.record("answered", ended=ago(hours=1), phone=CLIENT))
+    shell("import-cdr", folder)
+    assert house.rows() == []
+    cdrs.write(folder, cdrs.record(ended=ago(hours=2), phone=CLIENT))
+    assert "missed: 1 new, 0 of them to be called back" in shell("import-cdr", folder)[1]
+    [row] = house.rows()
+    assert (row["closed_as"], row["recalloperator"]) == ("served_inbound", "1001@default")
+
+
 def test_nobody_is_called_because_of_last_month(shell, house, folder):
     cdrs.write(folder, cdrs.record(ended=ago(days=30)))
     assert "1 new, 0 of them to be called back" in shell("import-cdr", folder)[1]

@@ -17,6 +17,7 @@ import pytest
 from freeswitch_callback.core.facts import Mode
 from freeswitch_callback.core.schedule import RetryRules
 from freeswitch_callback.engine.daemon import EngineRules
+from freeswitch_callback.esl import callcenter
 from freeswitch_callback.simulator import Answers, Silent
 from tests.acceptance.conftest import CLIENT, OURS
 
@@ -132,6 +133,54 @@ def test_a_connection_that_is_cut_in_the_middle_of_a_call_loses_neither_call_nor
     assert house.row(state="closed")["closed_as"] == "recalled"
     house.until(lambda: house.state() == "Waiting")
     assert len(sim.dialled) == 1
+
+
+@pytest.fixture
+def ends_while_we_ask(house, sim, monkeypatch):
+    """From now on, a call that is up ends between two questions about it, and its events are heard first."""
+
+    def ask(node, call_uuid):
+        exists = uuid_exists(node, call_uuid)
+        [engine] = [engine for engine, *_ in house._running]
+        attempt = engine.sites[0].recaller.attempts[call_uuid]
+        sim.api(f"uuid_kill {call_uuid}")
+        house.until(lambda: attempt.progress.ended is not None)
+        return exists
+
+    uuid_exists = callcenter.uuid_exists
+    return lambda: monkeypatch.setattr(callcenter, "uuid_exists", ask)
+
+
+def test_a_talk_that_ends_while_the_next_engine_asks_for_it_was_a_talk(house, sim, ends_while_we_ask):
+    sim.client(CLIENT, Answers(after=0.01))
+    house.missed()
+    first = house.engine()
+    house.free()
+    house.row(state="connected")
+    house.stop(first)
+    ends_while_we_ask()
+    house.engine()
+    house.until(lambda: not house.ledger.held())
+    assert house.rows()[0]["closed_as"] == "recalled"
+    assert house.state() == "Waiting"
+
+
+def test_a_talk_that_began_unheard_and_ends_while_we_ask_for_it_was_a_talk(house, sim, ends_while_we_ask):
+    sim.client(CLIENT, Answers(after=0.3))
+    house.missed()
+    engine = house.engine()
+    house.free()
+    assert sim.wait_for(lambda: sim.dialled)
+    sim.refuse_connections()
+    sim.cut_connections()
+    house.until(lambda: not engine.sites[0].up)
+    [held] = house.ledger.held()
+    assert sim.wait_for(lambda: sim.switch.channels[held.claim.call_uuid].bridged)
+    ends_while_we_ask()
+    sim.refuse_connections(False)
+    house.until(lambda: not house.ledger.held())
+    assert house.rows()[0]["closed_as"] == "recalled"
+    house.until(lambda: house.state() == "Waiting")
 
 
 def test_what_nobody_can_know_is_parked_and_not_redialled(house, sim):

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from structlog.testing import capture_logs
 from freeswitch_callback.core.facts import ClosedAs, Missed, Mode, Outcome, Reason, Settlement
 from freeswitch_callback.engine import daemon
 from freeswitch_callback.engine.alarms import Name
+from freeswitch_callback.engine.cdr_folder import CdrFolder
 from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.engine.daemon import Engine, EngineRules, NodeAddress
 from freeswitch_callback.engine.systemd import Systemd
@@ -201,6 +203,8 @@ def stuck(*_: object) -> None:
         ("Ledger.renew", "leases"),
         ("_Site._look", "look at fs1"),
         ("Recorder._drain", "spool of fs1"),
+        ("Recorder.hear", "events of fs1"),
+        ("Recorder.put", "events of fs1"),
     ],
 )
 def test_a_loop_that_hangs_is_named_and_ends_the_signs_of_life(
@@ -228,6 +232,7 @@ def test_a_loop_that_hangs_is_named_and_ends_the_signs_of_life(
             watched.engine.sites[0].recorder._spooled.set()
         watched.engine.sites[0]._look_now.set()
         watched.engine.wake()
+        house.free()  # an event
         assert entered.wait(15)
 
         watched.turns(302, but=loop)
@@ -260,6 +265,49 @@ def test_who_waits_for_the_database_is_alive(watched, monkeypatch):
             watched.engine.ledger.expire()  # as every loop does, again and again
         watched.turns()
     assert watched.alarms() == {"database_away": watched.engine.ledger.name}
+
+
+def test_an_event_that_waits_for_the_database_is_no_loop_that_hangs(house, watched, monkeypatch):
+    """Without a spool that is how it is meant."""
+
+    def away(*_: object, **__: object) -> None:
+        raise DatabaseUnreachable("away")
+
+    for name in ("read", "write"):
+        monkeypatch.setattr(watched.engine.ledger._database._database, name, away)
+    call = house.sim.call(CLIENT, to="3000")
+    assert house.sim.wait_for(lambda: house.waits(call))
+    call.hang_up()
+    events = watched.engine.loops._loops["events of fs1"]
+    house.until(lambda: events._within is not None and events._since < time.monotonic() - 0.2)
+    for _ in range(100):
+        with pytest.raises(DatabaseUnreachable):
+            watched.engine.ledger.expire()  # as its own tries do, again and again
+        watched.turns(but="events of fs1")
+    assert events._within is not None
+    assert watched.alarms() == {"database_away": watched.engine.ledger.name}
+    monkeypatch.undo()
+    house.row(call_uuid=call.uuid)
+    house.until(lambda: events._within is None)
+
+
+def test_a_folder_of_cdrs_that_hangs_is_told_and_ends_nobody(house, manager, monkeypatch, tmp_path):
+    """It may be another machine's, which a start does not bring back."""
+    entered = gevent.event.Event()
+
+    def hang(*_: object) -> None:
+        entered.set()
+        stuck()
+
+    monkeypatch.setattr(CdrFolder, "_in_thread", hang)
+    house.cdr_folders = {"fs1": (str(tmp_path),)}
+    watched = Watched(house, manager)
+    assert entered.wait(15)
+    watched.turns(602, but="CDRs of fs1")
+    assert watched.alarms() == {"loop_stuck": "CDRs of fs1"}
+    before = manager.count("WATCHDOG=1")
+    watched.turns(5, but="CDRs of fs1")
+    assert manager.count("WATCHDOG=1") > before
 
 
 def test_a_process_that_stood_still_says_nothing_of_its_loops(watched):
@@ -413,6 +461,35 @@ def test_a_breaker_is_told_until_it_is_reset(watched, monkeypatch):
     watched.dog.look()
     assert watched.alarms() == {"breaker_open": "+4930"}
     tripped.clear()
+    watched.dog.look()
+    assert watched.alarms() == {}
+
+
+def test_a_breaker_that_trips_again_before_anybody_looked_is_told_again(watched, monkeypatch):
+    first = Breaker("+4930", datetime.now(UTC), 50)
+    again = replace(first, tripped_at=first.tripped_at + timedelta(seconds=5))
+    with capture_logs() as said:
+        for tripped in (first, first, again, again):
+            monkeypatch.setattr(Ledger, "breakers", lambda _, tripped=tripped: [tripped])
+            watched.dog.look()
+    told = [entry["event"] for entry in said if entry.get("alarm") == "breaker_open"]
+    assert told == ["alarm_raised", "alarm_cleared", "alarm_raised"]
+
+
+def test_a_recall_at_a_freeswitch_that_is_gone_is_told_until_somebody_settles_it(house, watched):
+    missed = house.missed()
+    recall = house.ledger.show(missed)["recall"]["id"]
+    claim = house.ledger.claim(
+        recall, engine="another", lease=-1.0, node="fs9", agent=None, mode=Mode.QUEUE, call_uuid="c",
+        job_uuid="j",
+    )  # fmt: skip
+    house.ledger.dialling(claim, "core")
+    watched.dog.look()
+    assert watched.alarms() == {"node_gone": "fs9"}
+    [alarm] = watched.engine.alarms.active()
+    assert f"`close {missed}`" in alarm.text
+    assert house.ledger.give_up(Filter(ids=(missed,)), ["fs1"], "anna") == 1
+    house.ledger.close_recalls(Filter(ids=(missed,)), "anna", ClosedAs.CANCELLED)
     watched.dog.look()
     assert watched.alarms() == {}
 

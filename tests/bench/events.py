@@ -1,7 +1,7 @@
 """What an event costs: the same bytes through a socket into our client, stock greenswitch and Genesis.
 
-CPU of the client's process alone, per event: how fast they come does not matter. Genesis has an environment of
-its own (`GENESIS`, made when it is not there); without the network it is left out, and said so.
+CPU of the client's process alone, per event: how fast they come does not matter. Genesis has an environment
+of its own (`GENESIS`, made when it is not there); without the network it is left out, and said so.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 `greenswitch`: stock greenswitch 0.0.19 with the handler of `ours`.
 `standing`: the client, whose handler stands still.
 
-It says `ready`, and at its end prints JSON: seconds of CPU, and of time, from the first event to the last; kB of
-memory at most.
+It says `ready`, and at its end prints JSON: seconds of CPU, and of time, from the first event to the last; kB
+of memory at most.
 """
 
 from __future__ import annotations

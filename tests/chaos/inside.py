@@ -16,9 +16,9 @@ from freeswitch_callback.core.facts import Mode
 from freeswitch_callback.core.gates import CapRules, GateRules
 from freeswitch_callback.core.schedule import RetryRules
 from freeswitch_callback.engine import daemon
+from freeswitch_callback.engine.attempts import RecallRules
 from freeswitch_callback.engine.clock import SYSTEM, Clock
 from freeswitch_callback.engine.daemon import Engine, EngineRules, NodeAddress
-from freeswitch_callback.engine.recaller import RecallRules
 from freeswitch_callback.ledger import Filter, Ledger
 from freeswitch_callback.ledger.spool import Spool
 from freeswitch_callback.simulator import Answers, Call, Simulator
@@ -72,7 +72,14 @@ class Inside:
 
     # --- engines ---------------------------------------------------------------------------------------
 
-    def engine(self, *, ledger: Ledger | None = None, clock: Clock = SYSTEM, spool: bool = True) -> Engine:
+    def engine(
+        self,
+        *,
+        ledger: Ledger | None = None,
+        clock: Clock = SYSTEM,
+        spool: bool = True,
+        second_look: float = 0.3,
+    ) -> Engine:
         """Start one, and wait until it is connected."""
         ledger = ledger or Ledger(self.url)
         spooled = Spool(self.folder / f"spool{len(self._running)}" / "fs1.spool") if spool else None
@@ -81,7 +88,7 @@ class Inside:
             [NodeAddress("fs1", "127.0.0.1", self.sim.port, self.sim.password)],
             EngineRules(
                 CaptureRules(), lambda queue: self.gates, lambda queue: self.rules,
-                poll=0.1, second_look=0.3, settle=0.1, finishing=1.0,
+                poll=0.1, second_look=second_look, settle=0.1, finishing=1.0,
             ),
             spools={"fs1": spooled} if spooled else {},
             clock=clock,

@@ -8,12 +8,14 @@ from datetime import datetime
 
 import gevent
 import structlog
+from gevent.event import Event as Flag
 
 from freeswitch_callback.core.facts import Mode
 from freeswitch_callback.core.hours import Hours, Window
 from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.simulator import Answers
 from tests.chaos.inside import Inside
 from tests.chaos.suite import Counts, Given, row
 
@@ -81,13 +83,20 @@ def clock_jumps(given: Given) -> Counts:
         case = cases[run % len(cases)]
         house = Inside(given.folder / str(run), given.random, mode=list(Mode)[run % len(Mode)])
         try:
-            total.add(_story(house, case, f"run {run}: {case}"))
+            total.add(_story(house, case, run))
         finally:
             house.close()
+        if case.engine:
+            house = Inside(given.folder / f"{run}-lost", given.random, mode=list(Mode)[run % len(Mode)])
+            try:
+                total.add(_between_two_looks(house, case.engine, f"run {run}: {case}, between two looks"))
+            finally:
+                house.close()
     return total
 
 
-def _story(house: Inside, case: _Case, what: str) -> Counts:
+def _story(house: Inside, case: _Case, run: int) -> Counts:
+    what = f"run {run}: {case}"
     engines, ledgers = (Jumping(), Jumping()), Jumping()
     if case.begins is not None:
         for clock in (*engines, ledgers):
@@ -97,6 +106,8 @@ def _story(house: Inside, case: _Case, what: str) -> Counts:
             house.gates, hours=every_night, numbers=NumberRules(allow=frozenset({"DE", "US"}))
         )
         house.prefix = _NUMBERS[case.zone]
+    if not case.database:  # longer than until an engine looks whose leases are over
+        house.sim.default_client(lambda _number, chance: Answers(0.05, chance.uniform(1.5, 2.0)))
     one, other = [
         house.engine(ledger=Ledger(house.url, clock=ledgers.database), clock=clock) for clock in engines
     ]
@@ -105,7 +116,7 @@ def _story(house: Inside, case: _Case, what: str) -> Counts:
     house.until(house.all_on_record)
     house.work()
     gevent.sleep(house.random.uniform(0.0, 0.4))  # waiting, claimed, ringing, talking, or over
-    for clock in engines[: house.random.randrange(1, 3)]:  # one's alone, or both engines'
+    for clock in engines[run % 2 :]:  # both engines', or one's alone
         clock.ahead += case.engine
     ledgers.ahead += case.database
     gevent.sleep(0.2)
@@ -116,5 +127,45 @@ def _story(house: Inside, case: _Case, what: str) -> Counts:
     if put_back:
         ledgers.ahead -= case.database
         counts = house.counts(what, all_recalled=True)
+    if not case.database and (taken := _taken_over(house)):
+        counts.doubled += taken
+        counts.notes.append(f"{what}: {taken} taken over from an engine that lives")
     assert one.name != other.name
+    return counts
+
+
+def _taken_over(house: Inside) -> int:
+    journals = [house.ledger.show(row["id"])["journal"] for row in house.rows()]
+    return sum(entry["what"] == "adopted" for journal in journals for entry in journal)
+
+
+def _between_two_looks(house: Inside, jump: float, what: str) -> Counts:
+    """The connection is lost with an originate under way. Whether that was dialled is known only by a second
+    look, some time after the first, and in between the clock jumps: forward, and the originate is carried out
+    late; or back, and it never is."""
+    clock = Jumping()
+    engine = house.engine(clock=clock, second_look=1.0)
+    house.gives_up()
+    house.until(house.all_on_record)
+    sent, dial = Flag(), house.sim.background
+    orders: list[tuple[str, str, str]] = []
+
+    def lose(command: str, job: str, frame: str) -> None:
+        house.sim.background = dial  # type: ignore[method-assign]
+        orders.append((command, job, frame))
+        house.sim.cut_connections()
+        sent.set()
+
+    house.sim.background = lose  # type: ignore[method-assign]
+    house.work()
+    [site] = engine.sites
+    looked = sent.wait(10.0) and house.until(lambda: site.up and site.reconciler._nothing_found)
+    clock.ahead += jump
+    if jump > 0:
+        gevent.sleep(0.4)  # time for a second look that would come too early
+        dial(*orders[0])
+    counts = house.counts(what, all_recalled=True)
+    if not looked:
+        counts.stuck += 1
+        counts.notes.append(f"{what}: nobody looked")
     return counts

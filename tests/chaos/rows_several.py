@@ -112,6 +112,7 @@ def _stop_one(world: World, moment: str) -> None:
     "every event seen four times, every agent wanted four times: each client is called once",
     full=10_000,
     short=300,
+    busy=True,
 )
 def four_engines(given: Given) -> Counts:
     """Nine in ten recalls are there at the start, the others come by calls meanwhile."""

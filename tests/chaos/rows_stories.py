@@ -41,6 +41,7 @@ Told = list[Event]
     "the same missed calls as in the plain order, each once",
     full=10_000,
     short=300,
+    busy=True,
 )
 def told_otherwise(given: Given) -> Counts:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))

@@ -20,6 +20,7 @@ from freeswitch_callback.esl.client import HANDLER_ERRORS, AnyEvent
 from freeswitch_callback.esl.frames import MAX_BODY, MAX_HEADERS, Event, Framer
 from freeswitch_callback.esl.node import Node
 from tests import recordings
+from tests.chaos.arbitrary import survived
 from tests.chaos.suite import Counts, Given, row
 from tests.integration.scripted_server import GREETING, Client, ScriptedServer, reply, scripted, usual
 
@@ -228,6 +229,9 @@ _READ = (
     b"variable_cc_", b"variable_end_epoch", b"variable_last_bridge", b"variable_bridge_uuid",
 )  # fmt: skip
 """What the capture reads, of some 200 headers."""
+_FRAMES_AN_EXAMPLE = 200
+_SMALL = 1500
+"""Bytes of a frame that hypothesis cuts in pieces."""
 _GROWTH = 64 * 1024
 """kB that the process may be larger at its end than after a tenth of the frames."""
 
@@ -263,10 +267,12 @@ def damaged(frame: bytes, chance: Random) -> tuple[bytes, bool]:
 
 @row(
     "fuzz",
-    "damaged frames into the client",
-    "what makes no sense is a ProtocolError, no header comes out of a value, memory is bounded",
+    "damaged frames into the client, and what hypothesis thinks of",
+    "what makes no sense is a ProtocolError, no header comes out of a value, memory is bounded; in pieces "
+    "the stream is the same",
     full=1_000_000,
     short=20_000,
+    busy=True,
 )
 def fuzzed(given: Given) -> Counts:
     counts, chance = Counts(), given.random
@@ -292,6 +298,9 @@ def fuzzed(given: Given) -> Counts:
         counts.stuck += 1
         counts.notes.append(f"{grown} kB more after the first tenth")
     _flooded(counts)
+    examples = given.runs // _FRAMES_AN_EXAMPLE
+    survived(examples, chance.randrange(10**9), [frame for frame in frames if len(frame) < _SMALL])
+    counts.runs += examples
     return counts
 
 

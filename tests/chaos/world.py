@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,10 +17,10 @@ from freeswitch_callback.simulator.channel import Channel
 from freeswitch_callback.simulator.phones import Phone
 from freeswitch_callback.simulator.stories import Behaviour, Busy
 from tests import postgres
+from tests.chaos.programs import Program
 from tests.chaos.suite import Counts
 
 QUEUE, EXTENSION = "support@default", "3000"
-ROOT = Path(__file__).parents[2]
 _NUMBERS = 10_000
 
 
@@ -59,43 +55,6 @@ class Watched(Simulator):
         if not self.before(f"bgapi {command}"):
             super().background(command, job, frame)
             self.after(f"bgapi {command}")
-
-
-class Program:
-    """`freeswitch-callback run`."""
-
-    def __init__(self, config: Path, lease: float, second_look: float) -> None:
-        self.log = config.with_suffix(".log")
-        self._words = [sys.executable, "-m", "tests.chaos.engine", str(lease), str(second_look)]
-        self._words += ["--config", str(config), "run"]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._words, stderr=log, cwd=ROOT)
-
-    def signal(self, number: int) -> None:
-        """At once, without a switch to another greenlet."""
-        if self._process is not None:
-            os.kill(self._process.pid, number)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def stop(self) -> int:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-        self._process.terminate()
-        status = self._process.wait()
-        self._process = None
-        return status
 
 
 class World:

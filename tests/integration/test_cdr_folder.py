@@ -34,6 +34,7 @@ def folder(tmp_path):
 class Watch:
     def __init__(self, ledger, *folders):
         self.stopping, self.woken = Flag(), []
+        self.behind = lambda: 0
         self.folders = [str(folder) for folder in folders]
         self.cdrs = CdrFolder(
             "fs1",
@@ -43,6 +44,7 @@ class Watch:
             lambda queue: GateRules(),
             lambda: self.woken.append(True),
             self.stopping,
+            behind=lambda: self.behind(),
             every=0.01,
         )
         self.look = self.cdrs.look
@@ -189,3 +191,35 @@ def test_it_runs_until_the_engine_stops(watch, ledger, folder):
 
 def test_no_folder_is_no_work(ledger):
     assert Watch(ledger).look() is False
+
+
+def test_what_events_told_is_on_record_first(watch, ledger, folder):
+    missed(folder)
+    watch.behind = lambda: 3
+    assert watch.look() is False
+    assert rows(ledger) == []
+    watch.behind = lambda: 0
+    watch.look()
+    assert len(rows(ledger)) == 1
+
+
+def test_what_events_tell_while_a_file_is_read_is_on_record_first_too(watch, ledger, folder):
+    missed(folder)
+    asked, drained = Flag(), Flag()
+
+    def behind():
+        """Something is spooled after the look has begun."""
+        if not asked.is_set():
+            asked.set()
+            return 0
+        refused.set()
+        return 0 if drained.is_set() else 1
+
+    refused = Flag()
+    watch.behind = behind
+    looking = gevent.spawn(watch.look)
+    assert refused.wait(10)
+    assert rows(ledger) == []
+    drained.set()
+    looking.get(timeout=10)
+    assert len(rows(ledger)) == 1

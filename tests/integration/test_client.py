@@ -392,6 +392,54 @@ class TestEvents:
             connection.process_events()
         assert seen == ["n1", "n2"]
 
+    def test_it_says_when_all_that_was_received_is_handled(self) -> None:
+        said: list[str] = []
+        stream = b"".join(event("HEARTBEAT", N=str(number)) for number in range(5))
+        with connected(after_login(says(stream))) as connection:
+            assert happened(connection.ended)  # so all five wait
+            connection.register_handle("*", lambda one: said.append(one.get("N")))
+            connection.on_pause = lambda: said.append("pause")
+            connection.process_events()
+        assert said == ["0", "1", "2", "3", "4", "pause"]
+
+    def test_it_says_so_after_each_event_when_they_come_one_by_one(self) -> None:
+        said: list[str] = []
+        paused = Queue()
+
+        def one_by_one(client: Client) -> None:
+            for number in range(3):
+                client.send(event("HEARTBEAT", N=str(number)))
+                paused.get(timeout=5)
+
+        with connected(after_login(one_by_one)) as connection:
+            connection.register_handle("*", lambda one: said.append(one.get("N")))
+            connection.on_pause = lambda: said.append("pause") or paused.put(True)
+            connection.process_events()
+        assert said == ["0", "pause", "1", "pause", "2", "pause"]
+
+    def test_a_long_burst_is_interrupted_every_now_and_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("freeswitch_callback.esl.client.LONGEST_RUN", 2)
+        said: list[str] = []
+        stream = b"".join(event("HEARTBEAT", N=str(number)) for number in range(5))
+        with connected(after_login(says(stream))) as connection:
+            assert happened(connection.ended)
+            connection.register_handle("*", lambda one: said.append(one.get("N")))
+            connection.on_pause = lambda: said.append("pause")
+            connection.process_events()
+        assert said == ["0", "1", "pause", "2", "3", "pause", "4", "pause"]
+
+    def test_an_error_in_a_pause_does_not_end_the_events(self) -> None:
+        paused = []
+
+        def pause() -> None:
+            paused.append(True)
+            raise ValueError("this burst makes no sense")
+
+        with connected(after_login(says(event("HEARTBEAT")))) as connection:
+            connection.on_pause = pause
+            connection.process_events()
+        assert paused
+
     def test_a_killed_consumer_dies(self) -> None:
         entered = Flag()
 

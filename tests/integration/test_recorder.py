@@ -80,15 +80,15 @@ def test_two_engines_that_hear_the_same_call_write_one_row(ledger, ledger_url):
 
 def test_with_the_database_away_it_waits_and_loses_nothing(ledger, monkeypatch):
     tries = []
-    record = Ledger.record
+    take_all = Ledger.take_all
 
     def away(self, *args):
         tries.append(args)
         if len(tries) < 3:
             raise DatabaseUnreachable("the database is away")
-        return record(self, *args)
+        return take_all(self, *args)
 
-    monkeypatch.setattr(Ledger, "record", away)
+    monkeypatch.setattr(Ledger, "take_all", away)
     recorded = recorder(ledger)
     for event in recordings.events("abandoned"):
         recorded.feed(event)

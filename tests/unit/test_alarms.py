@@ -97,3 +97,33 @@ def test_a_loop_that_waits_for_what_was_tried_in_vain_just_now_is_alive(clock):
     clock.at += 100.0
     assert loops.overdue(clock.at - 4.0) == {}
     assert loops.overdue(clock.at - 6.0) == {"recalls": 6.0}
+
+
+def test_a_loop_that_is_not_vital_is_named_and_ends_nobody(clock):
+    loops = Loops(clock)
+    loops.add("CDRs", vital=False).turns(5.0)
+    clock.at += 6.0
+    assert loops.overdue(0.0) == {"CDRs": 6.0}
+    assert loops.alive(0.0)
+    loops.add("recalls").turns(5.0)
+    clock.at += 6.0
+    assert not loops.alive(0.0)
+
+
+def test_what_is_watched_rests_between_its_runs_however_they_end(clock):
+    loops = Loops(clock)
+    loop = loops.add("events")
+    overdue = []
+
+    def handle(seconds: float) -> None:
+        clock.at += seconds
+        overdue.append(loops.overdue(0.0))
+        raise ValueError
+
+    watched = loop.watched(handle, 5.0)
+    for seconds in (1.0, 6.0):
+        with pytest.raises(ValueError):
+            watched(seconds)
+        clock.at += 1e6
+        assert loops.overdue(0.0) == {}
+    assert overdue == [{}, {"events": 6.0}]

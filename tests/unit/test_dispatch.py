@@ -110,6 +110,21 @@ def test_never_more_recalls_than_free_agents():
     ]
 
 
+def test_a_thousand_agents_and_as_many_recalls_are_each_looked_at_about_once(monkeypatch):
+    looked_at = []
+    may_take = dispatch._Left.may_take
+
+    def counted(left, operator, *arguments):
+        looked_at.append(operator.name)
+        return may_take(left, operator, *arguments)
+
+    monkeypatch.setattr(dispatch._Left, "may_take", counted)
+    agents = [agent(str(number), idle_since=float(number)) for number in range(1000)]
+    pairs = assign([recall(number) for number in range(1000)], agents, callers(), rules(), {}, NOW)
+    assert [pair.agent for pair in pairs] == [str(number) for number in range(1000)]
+    assert len(looked_at) < 3000
+
+
 def test_a_recall_without_a_free_agent_does_not_hold_up_the_next():
     assert pairs([recall(1, SALES), recall(2)], [agent("1001")]) == [(2, "1001")]
 

@@ -238,3 +238,14 @@ def channel(name, uuid, **headers):
     lines = [f"Event-Name: {name}", f"Unique-ID: {uuid}", "Call-Direction: inbound"]
     lines += [f"{key.replace('_', '-')}: {value}" for key, value in headers.items()]
     return Event(("\n".join(lines) + "\n\n").encode())
+
+
+def test_of_many_agents_those_are_taken_out_who_could_be_free():
+    switchboard = board()
+    states = {"1001": "Waiting", "1002": "In a queue call", "1003": "Waiting", "1004": "Idle"}
+    switchboard.agents = {n: Agent(name=n, status="Available", state=s) for n, s in states.items()}
+    switchboard.tiers = {name: {"support@default": (1, 1)} for name in states}
+    everybody = switchboard.operators(())
+    assert [operator.name for operator in everybody] == list(states)
+    assert switchboard.operators_who_wait(()) == [everybody[0], everybody[2]]
+    assert switchboard.operators_named(["1002", "nobody"], ()) == [everybody[1]]

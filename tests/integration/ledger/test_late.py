@@ -282,3 +282,59 @@ def test_which_calls_are_on_record(timed):
     assert timed.known_calls("fs1", asked) == {call.call_uuid for call in told[:2]}
     assert timed.known_calls("fs2", asked) == set()
     assert timed.known_calls("fs1", set()) == set()
+
+
+def talked(ledger, at, ended=None, **said):
+    """An answered call that closes nothing; nobody is called back for it."""
+    ended = ended or at + MINUTE
+    call = answered("answered", ended, at=at, **said)
+    assert ledger.served_late(call, ANNA, "default", started=at - MINUTE, ended=ended) == 0
+
+
+def test_who_talked_without_a_recall_is_known_to_the_catch_up(timed, clock):
+    at = ago(clock, minutes=9)
+    talked(timed, at)
+    assert timed.on_record("fs1", [], [ANNA], at - MINUTE).talked == {ANNA: at}
+    assert timed.on_record("fs1", [], [ANNA], at + MINUTE).talked == {}
+
+
+@pytest.mark.parametrize("after_the_end", [MINUTE, timedelta(0), -MINUTE / 4])
+def test_who_talked_since_is_not_called_for_a_call_that_is_told_after_that(timed, clock, after_the_end):
+    """Also during the same wait: by another leg's record."""
+    ended = ago(clock, minutes=9)
+    talked(timed, ended + after_the_end)
+    told = late(timed, ended)
+    assert (told.new, told.closed_as) == (True, ClosedAs.SERVED_INBOUND)
+    row = timed.show(told.missed_id)["missed"]
+    assert (row["recalldate"], row["recalloperator"]) == (ended + after_the_end, "1001")
+    assert timed.due(None, 10) == []
+
+
+def test_who_talked_and_then_waited_in_vain_is_called(timed, clock):
+    """In one call; `timewait` is only what they waited after the talk."""
+    ended = ago(clock, minutes=9)
+    talked(timed, ended - MINUTE, ended)
+    call = missed(calldate=ended - 3 * MINUTE, timewait=30)
+    assert timed.record_late(call, opening(), ended).closed_as is None
+
+
+def test_who_was_answered_by_nobody_in_particular_has_talked_too(timed, clock):
+    ended = ago(clock, minutes=9)
+    talked(timed, ended, operator=None)
+    told = late(timed, ended)
+    assert told.closed_as is ClosedAs.SERVED_INBOUND
+    assert timed.show(told.missed_id)["missed"]["recalloperator"] is None
+
+
+def test_a_talk_with_another_tenant_closes_nothing(timed, clock):
+    ended = ago(clock, minutes=9)
+    call = answered("answered", ended, at=ended)
+    timed.served_late(call, ANNA, "elsewhere", started=ended, ended=ended)
+    assert late(timed, ended).closed_as is None
+
+
+def test_an_earlier_talk_that_is_told_later_is_not_the_last_one(timed, clock):
+    ended = ago(clock, minutes=9)
+    for at in (ended, ended - 60 * MINUTE):
+        talked(timed, at)
+    assert late(timed, ended).closed_as is ClosedAs.SERVED_INBOUND

@@ -2,9 +2,21 @@
 
 import pytest
 
+from freeswitch_callback.core.facts import ClosedAs
 from freeswitch_callback.core.lifecycle import State
-from freeswitch_callback.ledger import Ledger
-from tests.integration.ledger.given import ANNA, BORIS, NOON, RETRY, claimed, dialling, parked, seconds_until
+from freeswitch_callback.ledger import Filter, Ledger
+from tests.integration.ledger.given import (
+    ANNA,
+    BORIS,
+    NOON,
+    RETRY,
+    Clock,
+    claim,
+    claimed,
+    dialling,
+    parked,
+    seconds_until,
+)
 
 
 def test_a_lease_that_ended_makes_a_claim_overdue_until_it_is_renewed(ledger: Ledger):
@@ -73,3 +85,62 @@ def test_reservations_can_be_asked_for_by_node(ledger: Ledger):
     ]
     assert ledger.release("fs1", "1001")
     assert [kept.node for kept in ledger.reservations()] == ["fs2"]
+
+
+def test_when_the_next_lease_of_another_engine_ends(timed: Ledger, clock: Clock):
+    assert timed.next_lease_end("fs1", but="engine-2") is None
+    first = dialling(timed, ANNA, lease=30.0)
+    claimed(timed, BORIS, lease=20.0, node="fs2")
+    assert timed.next_lease_end("fs1", but="engine-1") is None
+    assert timed.next_lease_end("fs1", but="engine-2") == 30.0
+    clock.forward(seconds=40)
+    assert timed.next_lease_end("fs1", but="engine-2") == -10.0
+    assert timed.adopt(first, "engine-2", 30.0)
+    assert timed.next_lease_end("fs1", but="engine-2") is None
+    assert timed.next_lease_end("fs1", but="engine-1") == 30.0
+
+
+def stranded(ledger: Ledger, *nodes: str) -> list[tuple[str, tuple[int, ...]]]:
+    return [(each.node, each.missed) for each in ledger.stranded(nodes)]
+
+
+def test_what_was_lost_at_a_freeswitch_that_nobody_knows_any_more_is_stranded(timed: Ledger, clock: Clock):
+    dialling(timed, ANNA, lease=30.0, node="fs9")
+    claimed(timed, BORIS, lease=60.0, node="fs9")
+    dialling(timed, "+4930333333", lease=30.0, node="fs1")
+    assert stranded(timed, "fs1") == [], "who holds it may know that FreeSWITCH"
+    clock.forward(seconds=31)
+    assert stranded(timed, "fs1") == [("fs9", (1,))]
+    clock.forward(seconds=30)
+    assert stranded(timed, "fs1") == [("fs9", (1, 2))]
+    assert stranded(timed, "fs1", "fs9") == []
+    [told] = timed.stranded(["fs1"])
+    assert "2 recalls were being called by fs9" in str(told)
+    assert "`close 1 2` or `replay 1 2`" in str(told)
+
+
+def test_what_was_sent_there_is_unknown_once_it_is_given_up_and_its_engine_writes_no_more(
+    timed: Ledger, clock: Clock
+):
+    taken = dialling(timed, lease=30.0, node="fs9", agent="1001")
+    assert timed.give_up(Filter(), ["fs1"], "anna") == 0, "its lease runs"
+    clock.forward(seconds=31)
+    assert timed.give_up(Filter(), ["fs1", "fs9"], "anna") == 0, "it will be taken over"
+    assert timed.give_up(Filter(), ["fs1"], "anna") == 1
+    shown = timed.show(1)
+    assert (shown["recall"]["state"], shown["attempts"][0]["outcome"]) == ("unknown", "unknown")
+    assert shown["journal"][-1]["what"] == "given_up"
+    assert not timed.connected(taken, clock.now, "1001")
+    assert not timed.settle(taken, RETRY, clock.now)
+    assert [kept.agent for kept in timed.reservations("fs9")] == ["1001"], "should it come back"
+    assert timed.give_up(Filter(), ["fs1"], "anna") == 0
+    assert timed.close_recalls(Filter(), "anna", ClosedAs.CANCELLED) == 1
+
+
+def test_of_what_nothing_was_sent_waits_again_once_it_is_given_up(timed: Ledger, clock: Clock):
+    taken = claimed(timed, lease=30.0, node="fs9")
+    clock.forward(seconds=31)
+    assert timed.give_up(Filter(), ["fs1"], "anna") == 1
+    assert (timed.show(1)["recall"]["state"], timed.show(1)["attempts"]) == ("waiting", [])
+    assert not timed.dialling(taken)
+    assert claim(timed, taken.recall, node="fs1") is not None

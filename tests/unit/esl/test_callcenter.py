@@ -24,6 +24,12 @@ class Answering:
         self.asked.append(text.strip())
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
+    def apis(self, *texts: str) -> list[str]:
+        return [self.api(text) for text in texts]
+
+
+COLUMNS = "name|instance_id|uuid|type|contact|status|state|ready_time|external_calls_count"
+
 
 def recorded(name: str, question: str) -> str:
     """What FreeSWITCH answered to the first question of a recording that contains this."""
@@ -217,12 +223,54 @@ class TestReserving:
         with pytest.raises(CommandFailed):
             callcenter.release(Answering("-ERR Agent not found!\n"), "1001@default")
 
-    def test_one_agent_is_read_from_the_list(self) -> None:
-        node = Answering(recorded("agent_states", "json {"))
+    def test_one_agent_is_asked_for_alone(self) -> None:
+        """As mod_callcenter prints it (1.10.12, source): what was never set is `(null)`."""
+        node = Answering(
+            f"{COLUMNS}\n1002@default|single_box|(null)|callback|user/1002|Available|Waiting|7|0\n+OK\n"
+        )
+        assert callcenter.read_agent(node, "1002@default") == Agent(
+            name="1002@default", contact="user/1002", status="Available", state="Waiting", ready_time=7
+        )
+        assert node.asked == ["api callcenter_config agent list 1002@default"]
+        assert callcenter.read_agent(Answering("+OK\n"), "nobody") is None
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            "1002@default|single_box||callback|user/1|2|Available|Waiting|7|0",  # a contact with a separator
+            "1002@default|single_box||callback|user/1\n1002@default||||||||0|Available|Waiting|7|0",
+            "1003@default|single_box||callback|user/1002|Available|Waiting|7|0",
+            "1002@default|Available|Waiting",
+        ],
+    )
+    def test_an_answer_that_can_be_read_in_two_ways_is_not_read(self, row: str) -> None:
+        contact = {"name": "1002@default", "contact": "user/1|2", "status": "Logged Out"}
+        node = Answering(f"{COLUMNS}\n{row}\n+OK\n", rows({"name": "1001@default"}, contact))
+        agent = callcenter.read_agent(node, "1002@default")
+        assert agent == Agent(name="1002@default", contact="user/1|2", status="Logged Out")
+
+    def test_of_all_agents_as_recorded_one_is_found(self) -> None:
+        node = Answering("printed otherwise", recorded("agent_states", "json {"))
         agent = callcenter.read_agent(node, "1002@default")
         assert agent is not None
         assert agent.status == "Logged Out"
-        assert callcenter.read_agent(node, "nobody") is None
+        assert callcenter.read_agent(Answering("?", recorded("agent_states", "json {")), "nobody") is None
+
+    def test_a_refusal_to_tell_of_an_agent_is_an_error(self) -> None:
+        with pytest.raises(CommandFailed):
+            callcenter.read_agent(Answering("-ERR command not found\n"), "1002@default")
+
+    def test_an_agent_is_reserved_and_read_in_one(self) -> None:
+        row = "1002@default|single_box||callback|user/1002|Available|Reserved|7|0"
+        node = Answering("+OK\n", f"{COLUMNS}\n{row}\n+OK\n")
+        reserved, agent = callcenter.reserve_and_read(node, "1002@default")
+        assert reserved
+        assert agent is not None
+        assert agent.state == "Reserved"
+        assert node.asked == [
+            "api callcenter_config agent set state_if_waiting 1002@default Reserved",
+            "api callcenter_config agent list 1002@default",
+        ]
 
 
 class TestChannelsAndMarks:

@@ -1,0 +1,72 @@
+"""An engine stood still just before it reserved an agent, for so long that another took its recall over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from freeswitch_callback.core.facts import Claim, Mode
+from freeswitch_callback.engine import recaller
+from freeswitch_callback.engine.daemon import Engine
+from tests.acceptance.conftest import House
+
+AGENT = "1001@default"
+
+
+@pytest.fixture
+def stands_still(house: House, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Once, before it reserves: another engine takes the recall over, finds that nothing was sent, gives it
+    back, and strikes the reservation, of which FreeSWITCH knows nothing yet."""
+
+    def arrange(engine: Engine, and_then: Callable[[int], object] = lambda _recall: None) -> None:
+        reserve = recaller.callcenter.reserve_and_read
+
+        def late(node: Any, agent: str) -> Any:
+            monkeypatch.setattr(recaller.callcenter, "reserve_and_read", reserve)
+            house.ledger.renew(engine.name, 0.0)
+            for attempt in engine.sites[0].recaller.attempts.values():
+                attempt.held_until = 0.0
+            [held] = house.ledger.held()
+            taken_over = house.ledger.adopt(held.claim, "another", 30.0)
+            assert taken_over is not None
+            house.ledger.release("fs1", agent)
+            house.ledger.abort(taken_over)
+            and_then(taken_over.recall)
+            return reserve(node, agent)
+
+        monkeypatch.setattr(recaller.callcenter, "reserve_and_read", late)
+
+    return arrange
+
+
+def test_the_agent_whom_it_reserves_afterwards_is_let_go(house: House, sim: Any, stands_still: Any) -> None:
+    engine = house.engine()
+    stands_still(engine)
+    house.missed()
+    house.free(AGENT)
+    assert sim.wait_for(lambda: house.state(AGENT) == "Reserved")
+    house.until(lambda: house.state(AGENT) == "Waiting")
+    assert house.ledger.reservations() == []
+
+
+def test_an_agent_whom_the_other_engine_has_claimed_since_stays_reserved(
+    house: House, sim: Any, stands_still: Any
+) -> None:
+    engine = house.engine()
+
+    def claims_with_the_same_agent(recall: int) -> None:
+        claim = house.ledger.claim(
+            recall, engine="another", lease=30.0, node="fs1", agent=AGENT, mode=Mode.AGENT_FIRST,
+            call_uuid="c", job_uuid="j",
+        )  # fmt: skip
+        assert isinstance(claim, Claim)
+
+    stands_still(engine, claims_with_the_same_agent)
+    house.missed()
+    house.free(AGENT)
+    assert sim.wait_for(lambda: house.state(AGENT) == "Reserved")
+    house.until(lambda: not engine.sites[0].recaller.ours)
+    assert house.state(AGENT) == "Reserved"
+    assert [one.engine for one in house.ledger.reservations()] == ["another"]

@@ -1,0 +1,66 @@
+"""How much is asked of the database between an agent who is free and the call: counted, not timed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import peewee
+import pytest
+
+from freeswitch_callback.core.facts import Claim
+from freeswitch_callback.core.gates import CapRules
+from freeswitch_callback.ledger import Ledger
+from tests.integration.ledger.given import QUEUE, by_caps, judged, waiting
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """What is asked, message by message."""
+    asked: list[str] = []
+    execute = peewee.Database.execute_sql
+
+    def noted(database: Any, sql: str, *arguments: Any, **options: Any) -> Any:
+        asked.append(sql)
+        return execute(database, sql, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(peewee.Database, "execute_sql", noted)
+        yield asked
+
+
+@pytest.mark.parametrize("others", [0, 40])
+def test_from_looking_to_dialling_it_is_a_fixed_number(ledger: Ledger, others: int):
+    for number in range(others + 12):
+        waiting(ledger, f"+4930{1000000 + 10000 * number}")
+    ledger.due([QUEUE], 1)  # connected, and the texts are built
+    with statements() as asked:
+        [first] = ledger.due([QUEUE], 1)
+    assert len(asked) == 3, asked  # with begin and commit
+    with statements() as asked:
+        taken = judged(ledger, first.id, **by_caps(CapRules()))
+    assert isinstance(taken, Claim)
+    assert len(asked) <= 12, asked
+    with statements() as asked:
+        assert ledger.dialling(taken)
+    assert len(asked) <= 5, asked
+
+
+def test_caps_that_are_not_set_are_not_looked_up(ledger: Ledger):
+    recorded = waiting(ledger)
+    with statements() as asked:
+        judged(ledger, recorded.recall_id, **by_caps(CapRules(per_number=0, per_prefix=0, breaker=0)))
+    of_attempts = [sql for sql in asked if sql.startswith("SELECT") and 'FROM "attempt"' in sql]
+    assert of_attempts == []
+    assert not any("pg_advisory" in sql for sql in asked)
+
+
+def test_who_looks_at_a_long_line_reads_no_more_than_asked_for(ledger: Ledger):
+    for number in range(30):
+        waiting(ledger, f"+4930{1000000 + 10000 * number}", priority=number % 3)
+    ledger.due([QUEUE], 1)  # connected
+    with statements() as asked:
+        found = ledger.due([QUEUE], 15)
+    assert [due.priority for due in found] == [2] * 10 + [1] * 5
+    assert len(asked) == 4
