@@ -95,9 +95,11 @@ class Roster:
         return value
 
     def reload(self) -> None:
-        """Every agent is Waiting again; no event says so."""
+        """Every agent is Waiting again, and every tier Ready; no event says so (1.10.12, source)."""
         for agent in self.agents.values():
-            agent.state, agent.external_calls_count = "Waiting", 0
+            agent.state, agent.uuid, agent.external_calls_count = "Waiting", "", 0
+        for tier in self.tiers:
+            tier.state = "Ready"
 
     def track(self, name: str, leg: Channel) -> None:
         """`callcenter_track`: the leg counts as a call of the agent's outside of queues."""

@@ -113,6 +113,7 @@ def _stop_one(world: World, moment: str) -> None:
     full=10_000,
     short=300,
     busy=True,
+    limit=2400.0,
 )
 def four_engines(given: Given) -> Counts:
     """Nine in ten recalls are there at the start, the others come by calls meanwhile."""

@@ -111,6 +111,17 @@ def test_after_a_crash_there_are_no_calls_and_another_core_uuid(sim: Simulator) 
     assert row["bridge_epoch"] != "0", "was being served when it crashed"
 
 
+def test_who_talked_in_the_crash_is_offered_the_next_caller() -> None:
+    stage = Stage()
+    stage.sim.call("+12025550100", hangs_up_after_talk=None)
+    stage.clock.advance(10)
+    assert stage.agent.state == "In a queue call"
+    stage.sim.crash()
+    stage.sim.call("+12025550101", hangs_up_after_talk=None)
+    stage.clock.advance(10)
+    assert [call.number for call in stage.sim.calls if call.talking] == ["+12025550101"]
+
+
 def test_what_was_to_happen_before_a_crash_does_not_happen_after_it() -> None:
     stage = Stage()
     stage.client.receive(b"api msleep 1000\n\nbgapi originate sofia/gateway/main/+12025550200 &park()\n\n")
