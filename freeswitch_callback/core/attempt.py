@@ -113,7 +113,9 @@ def _job(progress: Progress, event: Event) -> Progress:
     result = event.body.decode("utf-8", "replace").strip()
     if result.startswith("+OK"):
         return replace(progress, answered=progress.answered or event.timestamp)
-    return replace(progress, ended=event.timestamp, cause=result.removeprefix("-ERR").strip() or "UNKNOWN")
+    cause = result.removeprefix("-ERR").strip() or "UNKNOWN"
+    refused = progress.mode is not Mode.AGENT_FIRST and cause in _REFUSED
+    return replace(progress, ended=event.timestamp, cause=cause, client_rang=progress.client_rang or refused)
 
 
 def _first_leg(progress: Progress, event: Event) -> Progress:
@@ -135,11 +137,18 @@ def _first_leg(progress: Progress, event: Event) -> Progress:
                 progress,
                 ended=event.timestamp,
                 cause=cause,
-                client_rang=progress.client_rang or (agent_was_there and second_cause in _REFUSED),
+                client_rang=progress.client_rang or _rang(progress, second_cause),
                 second_cause=second_cause,
                 second_answered=progress.second_answered or talked,
             )
     return progress
+
+
+def _rang(progress: Progress, second_cause: str) -> bool:
+    """Whether the client's phone rang, now that the first leg is gone; its CREATE may still be to come."""
+    if progress.mode is not Mode.AGENT_FIRST:
+        return True
+    return progress.answered is not None and second_cause in _REFUSED
 
 
 def _bridge(progress: Progress, event: Event) -> Progress:

@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 _ON_ITS_WAY = 2.0
 """Seconds that an event may take from FreeSWITCH to here."""
+_TABLE_IS_BEHIND = 2.0
+"""Seconds for which FreeSWITCH's table of channels may still show one that is gone, and whose end was told
+before we listened; 0.6 were measured."""
 _REMEMBER = 3600.0
 """Seconds; longer than a queue usually remembers who left."""
 
@@ -74,7 +77,9 @@ class CatchUp:
         self._pending = False
         self._to_be_judged = False  # and has not been tried yet
         self._times_up = 0  # how often it came up
-        self._up_at = 0.0  # FreeSWITCH's time
+        self._came_up_at = 0.0  # monotonic
+        self._listened_since = 0.0  # the same in FreeSWITCH's time
+        self._up_at = 0.0  # FreeSWITCH's time when its lists were read first
         self._judge_at = 0.0  # monotonic
         self._heard_until = 0.0  # what is before it was taken in
         self._noted = 0.0
@@ -85,7 +90,8 @@ class CatchUp:
     def came_up(self) -> None:
         """FreeSWITCH tells its events from now on."""
         self._times_up += 1
-        self._judge_at = self._clock.monotonic() + self._settle
+        self._came_up_at = self._clock.monotonic()
+        self._judge_at = self._came_up_at + self._settle
         self._read, self._pending, self._to_be_judged = False, True, True
 
     def takes_in(self) -> None:
@@ -115,6 +121,7 @@ class CatchUp:
             # By their clock, not by ours: what a queue's list says is compared with it.
             self._up_at = callcenter.now(self._node)
             self._told = self._up_at, self._clock.monotonic()
+            self._listened_since = self._up_at - (self._clock.monotonic() - self._came_up_at)
         self._look_who_is_on_the_line()
         if not self._read:
             self._keep(self._members(self._queues()))
@@ -163,8 +170,9 @@ class CatchUp:
         """Should the connection be lost before rows are judged, nobody else will know."""
         now = self._their_time()
         self._on_the_line = {n: at for n, at in self._on_the_line.items() if at > now - _REMEMBER}
-        # Behind whatever is in the lists by now, which have whole seconds.
-        self._on_the_line.update(dict.fromkeys(self._live(), now + 1))
+        # Who gave up just before we listened is in that table too, and is not to be taken for one who talks.
+        read_at = now if self._read else self._listened_since
+        self._on_the_line.update(dict.fromkeys(self._live(), read_at - _TABLE_IS_BEHIND))
 
     def _queues(self) -> list[Queue]:
         return callcenter.queues(self._node)

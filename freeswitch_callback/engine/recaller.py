@@ -106,7 +106,7 @@ class Recaller:
     ) -> None:
         self.node = node
         self.lease = lease
-        self.switchboard = Switchboard()
+        self.switchboard = Switchboard(clock)
         self.attempts: dict[str, Attempt] = {}  # by call uuid
         self._jobs: dict[str, Attempt] = {}
         self.ours: set[str] = set()  # call uuids that a greenlet of this process lives, claimed or not yet

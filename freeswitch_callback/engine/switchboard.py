@@ -7,6 +7,7 @@ at once more before anybody is called.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -21,6 +22,7 @@ from freeswitch_callback.core.callers import Callers
 from freeswitch_callback.core.dispatch import Operator, serving, wrap_up_ends
 from freeswitch_callback.core.facts import Event
 from freeswitch_callback.core.numbers import NumberRules
+from freeswitch_callback.engine.clock import SYSTEM, Clock
 from freeswitch_callback.errors import UnsafeValue
 from freeswitch_callback.esl import callcenter, commands
 from freeswitch_callback.esl.callcenter import Agent, Channel, HasApi
@@ -30,6 +32,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _TALKING = "In a queue call"
+_TABLE_IS_BEHIND = 2.0
+"""Seconds by which `show channels` may be behind the events; 0.6 were measured."""
 _NO_DIGIT = re.compile("[^0-9]")
 
 
@@ -116,13 +120,17 @@ def _unhurried(rows: Iterable[T]) -> Iterator[T]:
 class Switchboard:
     """One node's agents, tiers, live callers and live channels."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
         self.agents: dict[str, Agent] = {}
         self.tiers: dict[str, dict[str, tuple[int, int]]] = {}
         self.callers = Callers()
         self.rests: dict[str, float] = {}
         self.recall_ended: dict[str, float] = {}
         self._lines = Lines()
+        self._lately: deque[tuple[float, Event]] = (
+            deque()
+        )  # what channels came and went, and when (monotonic)
         self._meanwhile: list[Event] | None = None
         self._unusable: set[str] = set()
 
@@ -139,6 +147,8 @@ class Switchboard:
         """
         meanwhile: list[Event] = []
         self._meanwhile = meanwhile
+        self._forget_what_is_in_the_table()
+        lately = [event for _, event in self._lately]
         try:
             agents = list(_unhurried(callcenter.each_agent(node)))
             tiers = self._tiers(node)
@@ -155,6 +165,8 @@ class Switchboard:
         self._lines = Lines()
         for channel in channels:
             self._lines.up(channel.uuid, phone_of(channel.name), _number_of(channel))
+        for event in lately:
+            self._channel(event)
         for event in meanwhile:
             self.feed(event)
 
@@ -179,15 +191,26 @@ class Switchboard:
         if self._meanwhile is not None:
             self._meanwhile.append(event)
         match event.name:
-            case "CHANNEL_CREATE":
-                phone, number = phone_of(event.get("Channel-Name") or ""), _number_in(event)
-                self._lines.up(event.get("Unique-ID") or "", phone, number)
-                return False
-            case "CHANNEL_HANGUP_COMPLETE":
-                return self._lines.down(event.get("Unique-ID") or "")
+            case "CHANNEL_CREATE" | "CHANNEL_HANGUP_COMPLETE":
+                self._lately.append((self._clock.monotonic(), event))
+                self._forget_what_is_in_the_table()
+                return self._channel(event)
             case "CUSTOM" if event.subclass == "callcenter::info":
                 return self.callers.feed(event) or self._agent_changed(event)
         return False
+
+    def _channel(self, event: Event) -> bool:
+        """True if one is gone that was up."""
+        uuid = event.get("Unique-ID") or ""
+        if event.name != "CHANNEL_CREATE":
+            return self._lines.down(uuid)
+        self._lines.up(uuid, phone_of(event.get("Channel-Name") or ""), _number_in(event))
+        return False
+
+    def _forget_what_is_in_the_table(self) -> None:
+        known = self._clock.monotonic() - _TABLE_IS_BEHIND
+        while self._lately and self._lately[0][0] < known:
+            self._lately.popleft()
 
     def _agent_changed(self, event: Event) -> bool:
         agent = self.agents.get(event.get("CC-Agent") or "")

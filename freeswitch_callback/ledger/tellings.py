@@ -1,8 +1,8 @@
 """What a node's events tell, a burst of it in one transaction.
 
-Tellings about different calls, members and numbers have nothing to do with each other, whatever their order.
-So they are taken in turns: the first about each of them together, with few statements for all; then the
-second; and so on. Of two about the same the order is kept.
+Tellings about different calls, members and numbers have nothing to do with each other, unless others connect
+them (one call that was told with two numbers). So they are taken in turns: the first of each such group
+together, with few statements for all; then the second; and so on. Within a group the order is kept.
 
 Everybody who takes tellings is first `alone` with all they are about, in one order. Two engines that listen
 to one FreeSWITCH, and take the same burst at once, so take it one after the other and never wait for each
@@ -79,13 +79,24 @@ def take_all(transaction: Transaction, tellings: Sequence[Telling]) -> list[Outc
 
 
 def _turns(tellings: Sequence[Telling]) -> Iterator[list[int]]:
-    """The tellings, as indexes: each in the first turn after those of all earlier ones about the same."""
+    """The tellings, as indexes: the first of all that have to do with each other, the second, and so on."""
+    by: dict[str, str] = {}  # of each name another one that it belongs to, or itself
+
+    def belongs_to(name: str) -> str:
+        while by.setdefault(name, name) != name:
+            by[name] = name = by[by[name]]
+        return name
+
+    for telling in tellings:
+        first, *others = telling.about
+        for other in others:
+            by[belongs_to(other)] = belongs_to(first)
     turns: list[list[int]] = []
     next_turn: dict[str, int] = {}
     for index, telling in enumerate(tellings):
-        about = telling.about
-        turn = max(next_turn.get(name, 0) for name in about)
-        next_turn.update(dict.fromkeys(about, turn + 1))
+        group = belongs_to(telling.about[0])
+        turn = next_turn.get(group, 0)
+        next_turn[group] = turn + 1
         if turn == len(turns):
             turns.append([])
         turns[turn].append(index)

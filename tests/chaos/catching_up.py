@@ -85,7 +85,7 @@ class Listener:
             line.name, story.ledger, CaptureRules(), lambda queue: GATES, lambda: None, Flag(), clock,
             min_talk=lambda queue: 0.0,
         )  # fmt: skip
-        self.switchboard = Switchboard()
+        self.switchboard = Switchboard(clock)
         self.catchup = CatchUp(
             line,  # type: ignore[arg-type]
             story.ledger,

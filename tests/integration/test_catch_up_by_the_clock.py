@@ -40,12 +40,17 @@ class House:
         self.ledger, self.clock, self.name = ledger, clock, "fs1"
         self.sim = Simulator(clock=clock, world_legs=False)
         self.sim.add_queue("support@default", extension="3000")
+        self.table: list[tuple[float, str]] = []  # until when FreeSWITCH's table of channels shows whom
+
+    def live(self) -> list[str]:
+        return [number for until, number in self.table if self.clock.now() < until]
 
     def api(self, text: str) -> str:
         return self.sim.api(text.strip().removeprefix("api "))
 
-    def engine(self, *, ahead: float = 0.0) -> tuple[CatchUp, list[Missed]]:
-        """One that is connected from now on, and whom it finds."""
+    def engine(self, *, ahead: float = 0.0, reads: float = 0.0) -> tuple[CatchUp, list[Missed]]:
+        """One that is connected from now on, and whom it finds. `reads`: seconds that all takes which it does
+        between reading the table of channels and the queues' lists."""
         found: list[Missed] = []
         catchup = CatchUp(
             self,  # type: ignore[arg-type]
@@ -54,13 +59,16 @@ class House:
             behind=lambda: 0,
             capture=CaptureRules,
             numbers=lambda queue: GateRules().numbers,
-            live=list,
+            live=self.live,
             heard=list,
             last_answer=lambda: 0,
             settle=POLL + SETTLE,
             clock=OurClock(self.clock, ahead),
         )
         catchup.came_up()
+        shown = self.live()
+        self.clock.advance(reads)
+        self.table += [(self.clock.now() + 0.01, number) for number in shown]
         catchup.run()
         return catchup, found
 
@@ -93,6 +101,37 @@ def test_who_gave_up_just_before_is_found_by_an_engine_that_takes_events_in_slow
     house.clock.advance(POLL + SETTLE)
     catchup.run()
     assert [missed.phone for missed in found] == [CLIENT]
+
+
+@pytest.mark.parametrize("reads", [0.0, 2.7])
+@pytest.mark.parametrize("past_the_second", [0.0, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("before", [0.0, 0.1, 0.5])
+def test_who_gave_up_just_before_is_found_though_the_table_of_channels_shows_them(
+    house, before, past_the_second, reads
+):
+    """FreeSWITCH writes that table behind its events."""
+    now = house.clock.now()
+    house.clock.advance(int(now) + 1 + past_the_second - now)
+    house.gives_up()
+    house.table.append((house.clock.now() + 0.6, CLIENT))
+    house.clock.advance(before)
+    catchup, found = house.engine(reads=reads)
+    house.clock.advance(POLL + SETTLE)
+    catchup.run()
+    assert [missed.phone for missed in found] == [CLIENT]
+
+
+def test_who_talks_when_the_connection_is_lost_again_is_not_taken_for_one_who_gave_up(house):
+    house.gives_up()  # so the queue's list says of those who were picked up, too
+    house.clock.advance(5.0)
+    house.table.append((house.clock.now() + 3.0, CLIENT))
+    catchup, found = house.engine()
+    house.clock.advance(4.0)
+    catchup.came_up()
+    catchup.run()
+    house.clock.advance(POLL + SETTLE)
+    catchup.run()
+    assert found == []
 
 
 @pytest.mark.parametrize("ahead", [-90.0, -30.0, 0.0, 30.0, 90.0])

@@ -91,6 +91,24 @@ def test_a_client_who_refuses_was_rung_though_nothing_was_told_of_their_leg_befo
     assert (outcome(end), end.client_rang) == ((Outcome.BUSY, "USER_BUSY"), True)
 
 
+@pytest.mark.parametrize("mode", [CLIENT, QUEUE])
+@pytest.mark.parametrize("first", ["CHANNEL_HANGUP", "BACKGROUND_JOB"])
+def test_a_client_who_is_called_first_and_refuses_at_once_was_rung_whatever_is_told_first(mode, first):
+    """Seen with 3 of 13 busy clients on a running FreeSWITCH: the leg's CREATE was told last."""
+    name = "originate_busy"
+    progress, events = attempt_of(name, mode)
+    own = (progress.call_uuid, progress.job_uuid)
+    at = next(
+        i
+        for i, e in enumerate(events)
+        if e.name == first and (e.get("Unique-ID") in own or e.get("Job-UUID") in own)
+    )
+    told = [events[at], *events[:at], *events[at + 1 :]]
+    end = reduce(advance, told, progress)
+    assert (outcome(end), end.client_rang) == ((Outcome.BUSY, "USER_BUSY"), True)
+    assert settle(end, 0, 0, RetryRules(attempts=1)).closed_as is ClosedAs.EXHAUSTED
+
+
 def test_an_agent_who_hangs_up_meanwhile_has_not_rung_the_client():
     told = [event("CHANNEL_ANSWER", 2), event("CHANNEL_HANGUP", 3, Hangup_Cause="NORMAL_CLEARING")]
     end = reduce(advance, told, Progress(AGENT, "first", "job"))

@@ -9,6 +9,7 @@ import pytest
 
 from freeswitch_callback.core import dispatch
 from freeswitch_callback.core.numbers import NumberRules
+from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.engine.switchboard import Switchboard, phone_of
 from freeswitch_callback.esl.callcenter import Agent
 from freeswitch_callback.esl.frames import Event
@@ -215,8 +216,10 @@ def test_who_is_on_the_line_is_read_from_freeswitch_and_replaces_what_was_known(
     sim.clock.advance(2)
     call.intercept(by="agent1002")  # from now on their leg shows that number
     sim.clock.advance(2)
-    switchboard = Switchboard()
+    clock = StandingClock()
+    switchboard = Switchboard(clock)
     switchboard.feed(channel("CHANNEL_CREATE", "gone", Caller_Caller_ID_Number="+12025550999"))
+    clock.now += 3.0
     switchboard.sync(SimpleNamespace(api=lambda command: sim.api(command.removeprefix("api ").strip())))
     assert [
         number
@@ -225,13 +228,44 @@ def test_who_is_on_the_line_is_read_from_freeswitch_and_replaces_what_was_known(
     ] == ["+12025550100", CLIENT]
 
 
+class StandingClock(Clock):
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_freeswitchs_table_is_behind_its_events():
+    """A leg was in it for 0.6 s after its end, and another not for 0.2 s after its begin."""
+    sim = Simulator(clock=ManualClock(), world_legs=False)
+    sim.add_queue("support@default", extension="3000")
+    ended = sim.call(CLIENT, to="3000", hangs_up_after_talk=None)
+    sim.clock.advance(2)
+    clock = StandingClock()
+    switchboard = Switchboard(clock)
+    switchboard.feed(channel("CHANNEL_HANGUP_COMPLETE", ended.uuid))
+    switchboard.feed(channel("CHANNEL_CREATE", "new", Caller_Caller_ID_Number="+12025550999"))
+    line = SimpleNamespace(api=lambda command: sim.api(command.removeprefix("api ").strip()))
+    switchboard.sync(line)
+    assert not switchboard.on_the_line(CLIENT, US)
+    assert switchboard.on_the_line("+12025550999", US)
+    clock.now += 3.0
+    switchboard.sync(line)
+    assert switchboard.on_the_line(CLIENT, US), "by then the table is right"
+    assert not switchboard.on_the_line("+12025550999", US)
+
+
 def test_a_thousand_calls_leave_nothing_behind():
-    switchboard = Switchboard()
+    clock = StandingClock()
+    switchboard = Switchboard(clock)
     for call in range(1000):
+        clock.now += 0.01
         switchboard.feed(channel("CHANNEL_CREATE", f"u{call}", Caller_Caller_ID_Number=f"+1202555{call:04}"))
         switchboard.feed(channel("CHANNEL_HANGUP_COMPLETE", f"u{call}"))
     assert not switchboard.channels
     assert not any(vars(switchboard._lines).values())
+    assert len(switchboard._lately) <= 402, "of the last two seconds"
 
 
 def channel(name, uuid, **headers):
