@@ -56,6 +56,7 @@ class Framer:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._scanned = 0  # no end of the header block before this offset
+        self._looked_at = False  # the first line of this block
         self._head: tuple[str, Mapping[bytes, bytes], int] | None = None  # its body is still on the way
 
     def feed(self, data: bytes) -> None:
@@ -74,7 +75,7 @@ class Framer:
                 if self._head is None and (head := _PLAIN_EVENT.match(buffer, start)):
                     self._head = ("text/event-plain", _NO_HEADERS, int(head[1]))
                     start = head.end()
-                    self._scanned = 0
+                    self._scanned, self._looked_at = 0, False
                 elif self._head is None:
                     while start < size and buffer[start] == 0x0A:
                         start += 1
@@ -84,7 +85,7 @@ class Framer:
                         return
                     self._head = _headers(bytes(view[start:end]))
                     start = end + 2
-                    self._scanned = 0
+                    self._scanned, self._looked_at = 0, False
                 content_type, headers, length = self._head
                 if size - start < length:
                     return
@@ -104,10 +105,10 @@ class Framer:
             raise ProtocolError(
                 f"a header block of more than {MAX_HEADERS} bytes: {_excerpt(buffer[start : start + 80])}"
             )
-        if self._scanned <= start and (line_end := buffer.find(b"\n", start)) >= 0:
+        if not self._looked_at and (line_end := buffer.find(b"\n", max(start, self._scanned))) >= 0:
             # Somebody who is no FreeSWITCH (a web server, say) shows it in the first line.
             _header(bytes(buffer[start:line_end]))
-            self._scanned = line_end
+            self._looked_at = True
         self._scanned = max(self._scanned, len(buffer) - 1)
 
 
@@ -118,7 +119,7 @@ def _header(line: bytes) -> tuple[bytes, bytes]:
     return name, value
 
 
-def _headers(block: bytes) -> tuple[str, dict[bytes, bytes], int]:
+def _headers(block: bytes) -> tuple[str, Mapping[bytes, bytes], int]:
     headers: dict[bytes, bytes] = {}
     for line in block.split(b"\n"):
         name, value = _header(line)
@@ -132,7 +133,8 @@ def _headers(block: bytes) -> tuple[str, dict[bytes, bytes], int]:
         if content_type not in WITHOUT_BODY:
             raise ProtocolError(f"a {content_type} without Content-Length: {_excerpt(block)}")
         return content_type, headers, 0
-    return content_type, headers, _length(digits)
+    told = _NO_HEADERS if content_type == "text/event-plain" else headers
+    return content_type, told, _length(digits)
 
 
 def _length(digits: bytes) -> int:

@@ -108,6 +108,11 @@ class RealClock(Clock):
             self._new_entry.set()
         return timer
 
+    def pass_by(self, seconds: float) -> None:
+        """It is so much later, with all that was due meanwhile."""
+        self._offset += seconds
+        self._new_entry.set()
+
     def start(self) -> None:
         if self._greenlet is None or self._greenlet.dead:
             self._greenlet = gevent.spawn(self._run)

@@ -35,7 +35,6 @@ def survived(examples: int, seed: int, frames: Sequence[bytes]) -> None:
     )
     @hypothesis.given(streams, strategies.lists(strategies.floats(0, 1), max_size=20))
     def told_alike(stream: bytes, cuts: list[float]) -> None:
-        stream += b"\n\n"  # a head that makes no sense is refused when it ends, if not before
         ends = sorted({int(cut * len(stream)) for cut in cuts} | {0, len(stream)})
         whole = _told([stream])
         assert _told([stream[start:end] for start, end in pairwise(ends)]) == whole

@@ -46,7 +46,7 @@ class Inside:
             ledger.migrate()
         self.ledger = Ledger(self.url)
         self.sim = Simulator(seed=random.randrange(10**9), world_legs=False)
-        self.sim.add_queue(QUEUE, extension=EXTENSION, discard_abandoned_after=3600)
+        self.sim.add_queue(QUEUE, extension=EXTENSION, discard_abandoned_after=7200)
         self.agents = [f"{1001 + number}@default" for number in range(agents)]
         for name in self.agents:
             behaviour = Answers(after=random.uniform(0.01, 0.1))
@@ -63,7 +63,7 @@ class Inside:
             mode=mode,
             ring_timeout=5.0,
             agent_rest=0.0,
-            retry=RetryRules(min_talk=0.0, retry=dict.fromkeys(("busy", "no_answer", "failed"), 3600.0)),
+            retry=RetryRules(min_talk=0.0, retry=dict.fromkeys(("busy", "no_answer", "failed"), 7200.0)),
         )
         self.missed: list[str] = []  # the numbers of those who gave up
         self.prefix = "+1202555"

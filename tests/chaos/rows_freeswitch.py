@@ -6,13 +6,18 @@ import gevent
 import structlog
 
 from freeswitch_callback.core.facts import Mode
+from freeswitch_callback.engine.clock import Clock
+from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.simulator.clock import RealClock
 from tests.chaos.inside import Inside
 from tests.chaos.suite import Counts, Given, row
+
+HOUR = 3600.0
 
 
 @row(
     "freeswitch",
-    "FreeSWITCH killed with calls up; away for an hour (shortened) with misses meanwhile",
+    "FreeSWITCH killed with calls up; away with misses meanwhile, once for an hour by all clocks",
     "what can be known is recorded, what cannot is parked, nobody is called twice",
     full=50,
     short=4,
@@ -26,7 +31,7 @@ def freeswitch_goes_away(given: Given) -> Counts:
         try:
             kind = "away" if run % 2 else "killed"
             if run % 2:
-                _away(house)
+                _away(house, HOUR if run == 1 else 0.0)
             else:
                 _killed(house, while_it_rings=run % 4 == 2)
             total.add(house.counts(f"run {run}, {kind}, {mode}"))
@@ -46,7 +51,7 @@ def _some_are_called_back(house: Inside) -> None:
 def _killed(house: Inside, while_it_rings: bool) -> None:
     """At random, or at the moment of which nobody can know more than that a client was dialled."""
     house.engine()
-    house.sim.add_queue("nobody@default", extension="3100", discard_abandoned_after=3600)
+    house.sim.add_queue("nobody@default", extension="3100", discard_abandoned_after=7200)
     waiting = [house.sim.call(house.number(), to="3100") for _ in range(house.random.randrange(3))]
     house.until(lambda: all(house.waits(call) for call in waiting))
     site = house._running[0][0].sites[0]
@@ -67,9 +72,24 @@ def _killed(house: Inside, while_it_rings: bool) -> None:
     house.work()
 
 
-def _away(house: Inside) -> None:
-    house.engine()
-    house.sim.add_queue("nobody@default", extension="3100", discard_abandoned_after=3600)
+class _Later(Clock):
+    """The computer's clock, some time later."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.passed
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.passed
+
+
+def _away(house: Inside, passes: float) -> None:
+    """`passes`: seconds that pass meanwhile for everybody, beside those that really do."""
+    clock = _Later()
+    house.engine(ledger=Ledger(house.url, clock=clock.now), clock=clock)
+    house.sim.add_queue("nobody@default", extension="3100", discard_abandoned_after=7200)
     _some_are_called_back(house)
     gevent.sleep(house.random.uniform(0.0, 0.6))
     site = house._running[0][0].sites[0]
@@ -83,6 +103,9 @@ def _away(house: Inside) -> None:
     for _ in range(house.random.randrange(1, 4)):
         house.gives_up()
     gevent.sleep(house.random.uniform(0.0, 0.8))
+    clock.passed = passes
+    assert isinstance(house.sim.clock, RealClock)
+    house.sim.clock.pass_by(passes)
     house.sim.refuse_connections(False)
     house.until(lambda: site.up)
     house.work()
