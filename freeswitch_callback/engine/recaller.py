@@ -147,6 +147,7 @@ class Recaller:
 
     def interrupted(self) -> None:
         """The connection was lost for a while: of what is up, events may have been missed."""
+        self.switchboard.interrupted()
         for attempt in self.attempts.values():
             attempt.interrupted = True
 
@@ -394,11 +395,10 @@ class Recaller:
         if claim.agent is not None and self._holds_agent(attempt):
             not_held = reserved is False or self._give_back(claim.agent, talked=False)
             if not_held:
-                self._strike(claim.agent)
+                self._strike(claim)
         elif claim.agent is not None and reserved is not False:
             # Whoever has taken it over may have let the agent go before we reserved them.
-            self._clock.sleep(LOOK_AT_AGENT_AGAIN)
-            self._patiently(partial(self._give_back_if_nobodys, claim.agent), "give an agent back")
+            self._give_back_late(claim.agent)
         self._patiently(lambda: self._ledger.abort(claim), "give a recall back")
         return False
 
@@ -463,7 +463,7 @@ class Recaller:
         ended = _utc(attempt.progress.ended or self._clock.time())
         written = self._write("outcome", partial(self._ledger.settle, claim, settlement, ended))
         if claim.agent is not None and given_back:
-            self._strike(claim.agent)
+            self._strike(claim)
         log.info(
             "recall_ended", recall=claim.recall, agent=claim.agent, outcome=str(settlement.outcome),
             hangup_cause=settlement.hangup_cause, talked=round(attempt.progress.talked),
@@ -492,13 +492,21 @@ class Recaller:
             return False
         return True
 
-    def _give_back_if_nobodys(self, name: str) -> None:
-        if not self._has_been_reserved(name):
-            self._give_back(name, talked=False)
+    def _give_back_late(self, name: str) -> None:
+        """Unless another engine holds them by now; none can as long as our row is there. Should we end
+        meanwhile, that row has the agent released."""
+        held = self._patiently(
+            partial(self._ledger.reserve, self.node.name, name, self._engine), "hold an agent"
+        )
+        if held is not None:
+            self._clock.sleep(LOOK_AT_AGENT_AGAIN)
+            ours = self._patiently(partial(self._ledger.take, held, self._engine), "hold an agent")
+            if ours and self._give_back(name, talked=False):
+                self._patiently(partial(self._ledger.strike, held), "strike a reservation")
 
-    def _strike(self, agent: str) -> None:
-        """No reservation of ours stands any more."""
-        self._patiently(partial(self._ledger.release, self.node.name, agent), "strike a reservation")
+    def _strike(self, claim: Claim) -> None:
+        """No reservation of this attempt stands any more."""
+        self._patiently(partial(self._ledger.release, claim), "strike a reservation")
 
     def _clear_marks(self, claim: Claim) -> None:
         try:

@@ -82,8 +82,8 @@ class Reconciler:
         for attempt in watched_since.values():
             attempt.caught_up()  # not sent before, or nothing that is still ours to judge
         self._nothing_found = {uuid: at for uuid, at in self._nothing_found.items() if uuid in in_doubt}
-        self._release_the_forgotten()
-        return bool(in_doubt)
+        all_released = self._release_the_forgotten()
+        return bool(in_doubt) or not all_released
 
     def _abandoned(self, held: Held) -> bool:
         """Whether nobody lives this attempt: its engine is gone, or it is ours and its greenlet is."""
@@ -151,18 +151,25 @@ class Reconciler:
         )  # fmt: skip
         return Settlement(Outcome.UNKNOWN, note="FreeSWITCH was restarted while it was being called")
 
-    def _release_the_forgotten(self) -> None:
-        """Agents whom a row of ours holds though no attempt does any more."""
-        forgotten = self._forgotten()
-        if any(self._reserved(reservation.agent) for reservation in forgotten):
+    def _release_the_forgotten(self) -> bool:
+        """Agents whom a row holds though no attempt does any more; False if another engine sees to some.
+
+        As long as that row is there and ours alone, no engine can claim the agent: who is Reserved then, is
+        not for somebody else."""
+        found = self._forgotten()
+        forgotten = [one for one in found if self._ledger.take(one.id, self._engine)]
+        suspects = {one.id for one in forgotten if self._reserved(one.agent)}
+        if suspects:
             self._clock.sleep(LOOK_AT_AGENT_AGAIN)
-            still = {reservation.id for reservation in self._forgotten()}
-            forgotten = [reservation for reservation in forgotten if reservation.id in still]
         for reservation in forgotten:
-            if self._reserved(reservation.agent):
+            still_reserved = reservation.id in suspects and self._reserved(reservation.agent)
+            if not self._ledger.take(reservation.id, self._engine):
+                continue  # we stood still, and another engine has seen to it
+            if still_reserved:
                 callcenter.release(self._node, reservation.agent)
                 log.warning("forgotten_agent_released", agent=reservation.agent, node=self._node.name)
             self._ledger.strike(reservation.id)
+        return len(forgotten) == len(found)
 
     def _forgotten(self) -> list[Reserved]:
         reservations = self._ledger.reservations(self._node.name)  # first: a claim writes both at once

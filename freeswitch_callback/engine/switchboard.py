@@ -139,6 +139,10 @@ class Switchboard:
         """The uuids of the channels that are up."""
         return self._lines.channels.keys()
 
+    def interrupted(self) -> None:
+        """The connection was lost for a while: what came before says nothing of what is up now."""
+        self._lately.clear()
+
     def sync(self, node: HasApi) -> None:
         """Read everything from FreeSWITCH. Raises `FreeSwitchError`; what is known stays then.
 

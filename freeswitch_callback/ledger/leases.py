@@ -20,6 +20,8 @@ from freeswitch_callback.ledger.models import HELD, Attempt, Missed, Recall, Res
 
 _NAMED = 10
 """Calls that a message names."""
+_SEEN_TO = 5.0
+"""Seconds within which an engine lets an agent go whose reservation it has taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """An agent whom an engine holds, on record before FreeSWITCH was asked. `attempt` is None once purged."""
+    """An agent whom an engine holds, on record before FreeSWITCH was asked. `attempt` is None once purged, or
+    where the engine is about to let the agent go."""
 
     id: int
     node: str
@@ -180,10 +183,31 @@ def reservations(transaction: Transaction, node: str | None) -> list[Reserved]:
     return [Reserved(**row) for row in transaction.rows(query)]
 
 
-def release(transaction: Transaction, node: str, agent: str) -> bool:
-    """Forgets a reservation after the agent was released in FreeSWITCH; False if there was none."""
-    query = Reservation.delete().where(Reservation.node == node, Reservation.agent == agent)
-    return transaction.change(query) > 0
+def release(transaction: Transaction, attempt: int) -> bool:
+    """Forgets the reservation of an attempt after its agent was released in FreeSWITCH; False if there was
+    none."""
+    return transaction.change(Reservation.delete().where(Reservation.attempt == attempt)) > 0
+
+
+def reserve(transaction: Transaction, node: str, agent: str, engine: str) -> int | None:
+    """Holds an agent for no attempt; the reservation's id, None if somebody holds them."""
+    held = Reservation.insert(node=node, agent=agent, engine=engine, made_at=transaction.now)
+    written = transaction.rows(held.on_conflict_ignore().returning(Reservation.id))
+    return int(written[0]["id"]) if written else None
+
+
+def take(transaction: Transaction, reservation: int, engine: str) -> bool:
+    """Takes one over for no attempt, so that nobody else gets the agent meanwhile; False if it is gone, or
+    another engine has written it a moment ago, and sees to the agent."""
+    nobody_sees_to_it = (Reservation.engine == engine) | (Reservation.made_at < transaction.after(-_SEEN_TO))
+    return (
+        transaction.change(
+            Reservation.update(engine=engine, attempt=None, made_at=transaction.now).where(
+                Reservation.id == reservation, nobody_sees_to_it
+            )
+        )
+        > 0
+    )
 
 
 def strike(transaction: Transaction, reservation: int) -> bool:

@@ -335,9 +335,19 @@ class Ledger:
     def reservations(self, node: str | None = None) -> list[Reserved]:
         return self._database.read(lambda t: leases.reservations(t, node))
 
-    def release(self, node: str, agent: str) -> bool:
-        """Forgets a reservation once FreeSWITCH has released the agent; False if there was none."""
-        return self._database.write(lambda t: leases.release(t, node, agent))
+    def release(self, claim: Claim) -> bool:
+        """Forgets a claim's reservation once FreeSWITCH has released the agent; False if there was none."""
+        return self._database.write(lambda t: leases.release(t, claim.attempt))
+
+    def reserve(self, node: str, agent: str, engine: str) -> int | None:
+        """Holds an agent for no attempt, so that no other engine gets them; the reservation's id, None if
+        somebody holds them."""
+        return self._database.write(lambda t: leases.reserve(t, node, agent, engine))
+
+    def take(self, reservation: int, engine: str) -> bool:
+        """Takes over a reservation that no attempt needs any more, to let the agent go; False if it is gone,
+        or another engine sees to it."""
+        return self._database.write(lambda t: leases.take(t, reservation, engine))
 
     def strike(self, reservation: int) -> bool:
         """Forgets this reservation, and no later one of the same agent."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from freeswitch_callback.core.facts import Claim, Mode
-from freeswitch_callback.engine import recaller
+from freeswitch_callback.engine import recaller, reconciler
 from freeswitch_callback.engine.daemon import Engine
 from tests.acceptance.conftest import House
 
@@ -31,7 +31,7 @@ def stands_still(house: House, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
             [held] = house.ledger.held()
             taken_over = house.ledger.adopt(held.claim, "another", 30.0)
             assert taken_over is not None
-            house.ledger.release("fs1", agent)
+            house.ledger.release(taken_over)
             house.ledger.abort(taken_over)
             and_then(taken_over.recall)
             return reserve(node, agent)
@@ -47,8 +47,7 @@ def test_the_agent_whom_it_reserves_afterwards_is_let_go(house: House, sim: Any,
     house.missed()
     house.free(AGENT)
     assert sim.wait_for(lambda: house.state(AGENT) == "Reserved")
-    house.until(lambda: house.state(AGENT) == "Waiting")
-    assert house.ledger.reservations() == []
+    house.until(lambda: house.state(AGENT) == "Waiting" and house.ledger.reservations() == [])
 
 
 def test_an_agent_whom_the_other_engine_has_claimed_since_stays_reserved(
@@ -70,3 +69,26 @@ def test_an_agent_whom_the_other_engine_has_claimed_since_stays_reserved(
     house.until(lambda: not engine.sites[0].recaller.ours)
     assert house.state(AGENT) == "Reserved"
     assert [one.engine for one in house.ledger.reservations()] == ["another"]
+
+
+def test_an_agent_whom_a_new_recall_has_reserved_is_not_taken_for_a_forgotten_one(
+    house: House, sim: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reservation was still on record when the reconciler looked, and the agent free; a moment later they
+    are Reserved for somebody else."""
+    engine = house.engine()
+    assert house.ledger.reserve("fs1", AGENT, engine.name) is not None
+    house.free(AGENT)
+    read, reads = reconciler.callcenter.read_agent, []
+
+    def and_then_reserved(node: Any, agent: str) -> Any:
+        row = read(node, agent)
+        sim.roster.set_state(agent, "Reserved", if_waiting=True)
+        reads.append(row.state)
+        return row
+
+    monkeypatch.setattr(reconciler.callcenter, "read_agent", and_then_reserved)
+    engine.sites[0].reconciler.run(0.0)
+    assert reads == ["Waiting"]
+    assert house.state(AGENT) == "Reserved"
+    assert house.ledger.reservations() == []

@@ -29,7 +29,7 @@ from freeswitch_callback.config import Configuration
 from freeswitch_callback.core import gates
 from freeswitch_callback.engine import daemon
 from freeswitch_callback.engine.daemon import EngineRules
-from freeswitch_callback.ledger import postgresql, sqlite  # noqa: F401 - imported late elsewhere
+from freeswitch_callback.ledger import leases, postgresql, sqlite  # noqa: F401 - imported late elsewhere
 from tests.chaos import watched
 
 _PR_SET_PDEATHSIG = 1
@@ -79,6 +79,7 @@ def _become_an_engine(words: list[str], log: str, lease: float, second_look: flo
     sys.argv = ["freeswitch-callback", *words]
     daemon._RECONCILE_EVERY = second_look  # seconds
     gates.UNSETTLED_HOLD = _UNSETTLED_HOLD
+    leases._SEEN_TO = second_look
     configured = service.engine_rules
 
     def shortened(configuration: Configuration) -> EngineRules:

@@ -16,6 +16,7 @@ from tests.integration.ledger.given import (
     dialling,
     parked,
     seconds_until,
+    waiting,
 )
 
 
@@ -78,13 +79,39 @@ def test_what_is_over_cannot_be_adopted(ledger: Ledger):
 
 
 def test_reservations_can_be_asked_for_by_node(ledger: Ledger):
-    claimed(ledger, ANNA, agent="1001", node="fs1")
+    here = claimed(ledger, ANNA, agent="1001", node="fs1")
     claimed(ledger, BORIS, agent="1001", node="fs2")
     assert [(kept.node, kept.agent, kept.engine) for kept in ledger.reservations("fs2")] == [
         ("fs2", "1001", "engine-1")
     ]
-    assert ledger.release("fs1", "1001")
+    assert ledger.release(here)
     assert [kept.node for kept in ledger.reservations()] == ["fs2"]
+
+
+def test_a_reservation_that_is_taken_over_keeps_the_agent_from_everybody_until_it_is_struck(
+    ledger: Ledger, other_ledger: Ledger
+):
+    over = dialling(ledger, ANNA, agent="1001")
+    assert ledger.settle(over, RETRY, NOON)
+    (left,) = ledger.reservations()
+    assert ledger.take(left.id, over.engine)
+    assert not ledger.release(over), "it is not that attempt's any more"
+    assert not other_ledger.take(left.id, "engine-2"), "another sees to the agent"
+    assert other_ledger.reserve("fs1", "1001", "engine-2") is None
+    other = waiting(other_ledger, BORIS).recall_id
+    assert claim(other_ledger, other, agent="1001", engine="engine-2") is None
+    assert ledger.strike(left.id)
+    assert not ledger.take(left.id, over.engine)
+    assert claim(other_ledger, other, agent="1001", engine="engine-2") is not None
+
+
+def test_a_reservation_of_an_engine_that_is_gone_is_taken_over_after_a_while(timed: Ledger, clock: Clock):
+    held = timed.reserve("fs1", "1001", "engine-1")
+    assert held is not None
+    assert not timed.take(held, "engine-2")
+    clock.forward(seconds=6)
+    assert timed.take(held, "engine-2")
+    assert [(kept.engine, kept.attempt) for kept in timed.reservations()] == [("engine-2", None)]
 
 
 def test_when_the_next_lease_of_another_engine_ends(timed: Ledger, clock: Clock):

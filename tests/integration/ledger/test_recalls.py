@@ -129,7 +129,7 @@ def test_an_attempt_that_was_never_sent_is_as_if_it_had_not_been(ledger: Ledger)
     assert ledger.abort(taken)
     assert (numbers(ledger), ledger.held()) == ([ANNA], [])
     assert [(r.agent, r.attempt) for r in ledger.reservations()] == [(taken.agent, None)]
-    assert ledger.release(taken.node, taken.agent)
+    assert ledger.strike(ledger.reservations()[0].id)
     assert ledger.show(1)["attempts"] == []
     again = claim(ledger, taken.recall)
     assert again is not None
@@ -165,8 +165,8 @@ def test_the_reservation_outlives_the_attempt_until_the_agent_is_released(ledger
     taken = dialling(ledger, agent="1001")
     ledger.settle(taken, RETRY, NOON)
     assert [kept.agent for kept in ledger.reservations("fs1")] == ["1001"]
-    assert ledger.release("fs1", "1001")
-    assert not ledger.release("fs1", "1001")
+    assert ledger.release(taken)
+    assert not ledger.release(taken)
     assert ledger.reservations() == []
 
 
