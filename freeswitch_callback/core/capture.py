@@ -208,6 +208,9 @@ class Capture:
             leg.stays.append(stay)
         stay.left = whole(event.get("CC-Member-Leaving-Time")) or int(event.timestamp)
         stay.cancel_reason = event.get("CC-Cancel-Reason") or ""
+        if event.get("CC-Cause") == "Terminated":  # after a talk (recording `answered`)
+            stay.served = True
+            leg.talked_at = leg.talked_at or float(whole(event.get("CC-Agent-Answered-Time")) or joined)
         return [leg]
 
     def _offered(self, event: Event) -> list[Leg]:

@@ -267,9 +267,8 @@ class _Seen:
 
     def _is_own(self, stay: _Stay, gone: int) -> bool:
         """A recall in queue mode joins the queue as the client, under the number as it was dialled."""
-        digits = _digits(stay.phone)
         return any(
-            _alike(digits, _digits(call.number))
+            tail(stay.phone) == tail(call.number)
             and call.began.timestamp() < gone + 1
             and (call.ended is None or call.ended.timestamp() >= stay.joined)
             for call in self._own
@@ -327,6 +326,6 @@ def _digits(text: str) -> str:
     return "".join(filter(str.isdecimal, text)) if text.isascii() else ""
 
 
-def _alike(one: str, other: str) -> bool:
-    """Whether these may be two ways to write one number: the last seven digits are the same, or all."""
-    return one == other != "" or (min(len(one), len(other)) >= 7 and one[-7:] == other[-7:])
+def tail(text: str) -> str:
+    """What all ways to write one number have in common, its last seven digits; of no number the text."""
+    return _digits(text)[-7:] or text

@@ -77,6 +77,7 @@ class Stay:
     joined_at: float  # the event's own, finer time; as `joined` where no event told
     left: int | None = None
     cancel_reason: str = ""
+    served: bool = False  # an agent talked to the caller
 
 
 @dataclass(slots=True)
@@ -164,7 +165,8 @@ def verdict(node: str, leg: Leg, rules: CaptureRules) -> Missed | Served | None:
     if leg.own or leg.hangup_cause in _LEG_MOVED_ON:
         return None
     talked = leg.talked_at or 0.0
-    waits = [stay for stay in leg.stays if stay.joined_at > talked]
+    after = max((at for at, stay in enumerate(leg.stays, 1) if stay.served), default=0)
+    waits = [stay for stay in leg.stays[after:] if stay.joined_at > talked]
     wanted = [stay for stay in waits if rules.wants(stay.queue)]
     direct_queue = None if leg.stays or not leg.inbound else rules.direct_queue(leg.context, leg.destination)
     over = leg.ended is not None

@@ -10,14 +10,14 @@ whoever asks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
 import structlog
 
 from freeswitch_callback.core import catchup
 from freeswitch_callback.core.capture import CaptureRules
-from freeswitch_callback.core.catchup import AtTheSwitch, Heard, Limits
+from freeswitch_callback.core.catchup import AtTheSwitch, Heard, Limits, tail
 from freeswitch_callback.core.facts import Missed
 from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.engine.clock import Clock
@@ -31,9 +31,6 @@ log = structlog.get_logger(__name__)
 
 _ON_ITS_WAY = 2.0
 """Seconds that an event may take from FreeSWITCH to here."""
-_TABLE_IS_BEHIND = 2.0
-"""Seconds for which FreeSWITCH's table of channels may still show one that is gone, and whose end was told
-before we listened; 0.6 were measured."""
 _REMEMBER = 3600.0
 """Seconds; longer than a queue usually remembers who left."""
 
@@ -41,7 +38,8 @@ _REMEMBER = 3600.0
 class CatchUp:
     """One node's. `settle`: seconds between connecting and judging.
 
-    `live` and `heard` tell of all nodes: the numbers on channels that are up, and what events told of calls.
+    `live` and `heard` tell of all nodes: the numbers on channels that are up, and what events told of calls;
+    `channels` of this one: those numbers by the channels' uuids.
     `last_answer`: when an agent of this node last began to talk, epoch seconds. `record` puts a missed call
     on record; `behind`: how many facts are not there yet.
     """
@@ -56,6 +54,7 @@ class CatchUp:
         capture: Callable[[], CaptureRules],
         numbers: Callable[[str], NumberRules],
         live: Callable[[], Iterable[str]],
+        channels: Callable[[], Mapping[str, str]],
         heard: Callable[[], Iterable[Heard]],
         last_answer: Callable[[], int],
         settle: float,
@@ -68,6 +67,7 @@ class CatchUp:
         self._capture = capture
         self._numbers = numbers
         self._live = live
+        self._channels = channels
         self._heard = heard
         self._last_answer = last_answer
         self._settle = settle
@@ -77,9 +77,7 @@ class CatchUp:
         self._pending = False
         self._to_be_judged = False  # and has not been tried yet
         self._times_up = 0  # how often it came up
-        self._came_up_at = 0.0  # monotonic
-        self._listened_since = 0.0  # the same in FreeSWITCH's time
-        self._up_at = 0.0  # FreeSWITCH's time when its lists were read first
+        self._up_at = 0.0  # FreeSWITCH's time
         self._judge_at = 0.0  # monotonic
         self._heard_until = 0.0  # what is before it was taken in
         self._noted = 0.0
@@ -90,8 +88,7 @@ class CatchUp:
     def came_up(self) -> None:
         """FreeSWITCH tells its events from now on."""
         self._times_up += 1
-        self._came_up_at = self._clock.monotonic()
-        self._judge_at = self._came_up_at + self._settle
+        self._judge_at = self._clock.monotonic() + self._settle
         self._read, self._pending, self._to_be_judged = False, True, True
 
     def takes_in(self) -> None:
@@ -121,10 +118,8 @@ class CatchUp:
             # By their clock, not by ours: what a queue's list says is compared with it.
             self._up_at = callcenter.now(self._node)
             self._told = self._up_at, self._clock.monotonic()
-            self._listened_since = self._up_at - (self._clock.monotonic() - self._came_up_at)
-        self._look_who_is_on_the_line()
-        if not self._read:
             self._keep(self._members(self._queues()))
+            self._look_who_left_and_talks()
             self._read = times_up == self._times_up
         if self._clock.monotonic() < self._judge_at or self._record_is_behind():
             return 0  # what is on record decides
@@ -166,13 +161,25 @@ class CatchUp:
             )
         return len(result.missed)
 
-    def _look_who_is_on_the_line(self) -> None:
-        """Should the connection be lost before rows are judged, nobody else will know."""
+    def _look_who_left_and_talks(self) -> None:
+        """Who is on the line though a list has them as gone, before we listened: picked up, or moved on.
+        Should the connection be lost before rows are judged, nobody else will know."""
         now = self._their_time()
+        waits = {tail(row.cid_number) for row in self._rows.values() if row.state != "Abandoned"}
+        left = {tail(row.cid_number) for row in self._rows.values()} - waits
+        talk = {number for number in self._live() if tail(number) in left} - self._only_shown(left)
         self._on_the_line = {n: at for n, at in self._on_the_line.items() if at > now - _REMEMBER}
-        # Who gave up just before we listened is in that table too, and is not to be taken for one who talks.
-        read_at = now if self._read else self._listened_since
-        self._on_the_line.update(dict.fromkeys(self._live(), read_at - _TABLE_IS_BEHIND))
+        # Behind whatever is in the lists by now, which have whole seconds.
+        self._on_the_line.update(dict.fromkeys(talk, now + 1))
+
+    def _only_shown(self, numbers: Collection[str]) -> set[str]:
+        """Of these (by their tails): whose channels are gone, and still in FreeSWITCH's table, which is
+        behind (by 0.6 s, measured)."""
+        up: dict[str, bool] = {}
+        for uuid, number in self._channels().items():
+            if tail(number) in numbers:
+                up[number] = up.get(number, False) or callcenter.uuid_exists(self._node, uuid)
+        return {number for number, exists in up.items() if not exists}
 
     def _queues(self) -> list[Queue]:
         return callcenter.queues(self._node)

@@ -223,7 +223,7 @@ class Engine:
 
     def numbers_on_the_line(self) -> Iterator[str]:
         """The other end of every channel that is up, on all nodes; as text."""
-        return (number for site in self.sites for number in site.recaller.switchboard.numbers)
+        return (number for site in self.sites for number in site.recaller.switchboard.numbers.values())
 
     def heard(self) -> Iterator[Heard]:
         """What events of all nodes told of calls lately."""
@@ -352,6 +352,7 @@ class _Site:
             capture=lambda: engine.rules.capture,
             numbers=lambda queue: engine.rules.gates(queue).numbers,
             live=engine.numbers_on_the_line,
+            channels=lambda: self.recaller.switchboard.numbers,
             heard=engine.heard,
             last_answer=lambda: self.recaller.switchboard.last_answer,
             settle=rules.poll + rules.settle,

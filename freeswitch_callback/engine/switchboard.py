@@ -240,9 +240,9 @@ class Switchboard:
         return phone_of(agent.contact) in self._lines.phones()
 
     @property
-    def numbers(self) -> set[str]:
-        """The numbers at the other end of the channels that are up, as text."""
-        return {number for _, number in self._lines.channels.values() if number}
+    def numbers(self) -> dict[str, str]:
+        """By the uuids of the channels that are up: the number at the other end, as text."""
+        return {uuid: number for uuid, (_, number) in self._lines.channels.items() if number}
 
     @property
     def last_answer(self) -> int:
