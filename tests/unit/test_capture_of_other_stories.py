@@ -94,6 +94,25 @@ def test_who_is_transferred_by_an_agent_and_then_gives_up_has_waited_since_the_t
     assert row.timewait == pytest.approx(7, abs=1), "not the 20 s before the talk"
 
 
+def test_that_an_agent_talked_is_told_by_the_callers_leg_alone_too(story):
+    """All that the agent's leg tells comes after the caller's last event."""
+    call = story.sim.call(CALLER, to="3000", hangs_up_after_talk=None)
+    story.at_work()
+    story.passes(10)
+    assert call.talking
+    story.at_work("On Break")
+    call.transfer("3000")
+    story.passes(7)
+    call.hang_up()
+    story.passes(1)
+    events = story.events
+    others = [event for event in events if event.get("Unique-ID") not in (None, call.uuid)]
+    of_caller = [event for event in events if event not in others]
+    [row] = rows(of_caller)
+    assert row.timewait == pytest.approx(7, abs=1)
+    assert rows(of_caller + others) == [row]
+
+
 def test_who_is_transferred_and_answered_again_is_served(story):
     call = story.sim.call(CALLER, to="3000", hangs_up_after_talk=None)
     story.at_work()
