@@ -94,8 +94,11 @@ def test_who_is_transferred_by_an_agent_and_then_gives_up_has_waited_since_the_t
     assert row.timewait == pytest.approx(7, abs=1), "not the 20 s before the talk"
 
 
-def test_that_an_agent_talked_is_told_by_the_callers_leg_alone_too(story):
-    """All that the agent's leg tells comes after the caller's last event."""
+@pytest.mark.parametrize("rings", [0.0, 1.0])
+def test_that_an_agent_talked_is_told_by_the_callers_leg_alone_too(story, rings):
+    """All that the agent's leg tells comes after the caller's last event; answers are in whole seconds."""
+    story.sim.set_behaviour("1001@default", Answers(after=rings))
+    story.passes(0.3)
     call = story.sim.call(CALLER, to="3000", hangs_up_after_talk=None)
     story.at_work()
     story.passes(10)
