@@ -2,6 +2,7 @@
 #   make demo    a busy minute: callers give up, agents get free, clients are called back
 #   make test    all tests, on SQLite and PostgreSQL
 # `make chaos` is the fault suite: within an hour, or with CHAOS=short within ten minutes.
+# `make bench` measures, best on a machine that does nothing else; BENCH=events,start chooses.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,8 +10,10 @@ DEMO ?=
 CHAOS ?= full
 CHAOS_SEED ?= 1
 CHAOS_TABLE ?=
+BENCH ?=
+BENCH_JSON ?=
 
-.PHONY: demo test test-day test-the-rest lint types imports check clean
+.PHONY: demo test test-day test-the-rest chaos bench lint types imports check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/freeswitch-callback demo $(DEMO)
@@ -34,6 +37,9 @@ test-the-rest: $(VENV)/.installed-test
 chaos: $(VENV)/.installed-test
 	$(BIN)/python -W ignore -m tests.chaos --seed $(CHAOS_SEED) $(if $(filter short,$(CHAOS)),--short) \
 		$(if $(CHAOS_TABLE),--table $(CHAOS_TABLE))
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -W ignore -m tests.bench $(if $(BENCH),--rows $(BENCH)) $(if $(BENCH_JSON),--json $(BENCH_JSON))
 
 check: lint types imports
 

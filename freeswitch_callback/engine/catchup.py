@@ -178,8 +178,14 @@ class CatchUp:
         up: dict[str, bool] = {}
         for uuid, number in self._channels().items():
             if tail(number) in numbers:
-                up[number] = up.get(number, False) or callcenter.uuid_exists(self._node, uuid)
+                up[number] = up.get(number, False) or self._exists(uuid)
         return {number for number, exists in up.items() if not exists}
+
+    def _exists(self, uuid: str) -> bool:
+        try:
+            return callcenter.uuid_exists(self._node, uuid)
+        except UnsafeValue:  # a dialplan may name its channels as it likes; the table is all that is known
+            return True
 
     def _queues(self) -> list[Queue]:
         return callcenter.queues(self._node)
