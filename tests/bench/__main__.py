@@ -1,0 +1,68 @@
+"""`python -m tests.bench [--rows events,start] [--json FILE]`: all benchmarks, one process each.
+
+Each prints its figures as JSON, with what they are compared to in the same run. What they have to reach, and
+what these figures mean, is in docs/performance.rst.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROWS: dict[str, list[str]] = {
+    "events": ["tests.bench.events"],
+    "recording": ["tests.bench.recording"],
+    "reaction-sqlite": ["tests.bench.reaction", "--database", "sqlite", "--polls", "1", "5"],
+    "reaction-postgresql": ["tests.bench.reaction", "--database", "postgresql"],
+    "throughput-sqlite": ["tests.bench.throughput", "--database", "sqlite"],
+    "throughput-postgresql": ["tests.bench.throughput", "--database", "postgresql"],
+    "engines": ["tests.bench.engines"],
+    "start": ["tests.bench.start"],
+}
+"""What is measured, and the module that does it."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--rows", help="names, separated by commas (default: all)")
+    parser.add_argument("--json", type=Path, help="write all figures there, as one object")
+    asked = parser.parse_args()
+    names = asked.rows.split(",") if asked.rows else list(ROWS)
+    if unknown := set(names) - ROWS.keys():
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    found: dict[str, object] = {}
+    failed = []
+    for name in names:
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", *ROWS[name]], stdout=subprocess.PIPE, text=True
+        )
+        print(f"--- {name}, {time.monotonic() - began:.0f} s\n{done.stdout}", flush=True)
+        if done.returncode:
+            failed.append(name)
+        else:
+            found[name] = _objects(done.stdout)
+    if asked.json:
+        asked.json.write_text(json.dumps(found, indent=2) + "\n")
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _objects(text: str) -> object:
+    """The JSON objects in a text, one after the other; a list if there are several."""
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while at < len(text := text.strip()):
+        value, at = decoder.raw_decode(text, at)
+        found.append(value)
+        while at < len(text) and text[at].isspace():
+            at += 1
+    return found[0] if len(found) == 1 else found
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
