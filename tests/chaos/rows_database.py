@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import gevent
 
@@ -93,10 +92,6 @@ def _number(call: Call) -> str:
 class _TheyCallAgain(World):
     """Some of those who were missed call again, and are served by an agent then."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.again: set[str] = set()
-
     def work(self, status: str) -> None:
         for sim in self.sims:
             for name in sim.roster.agents:
@@ -110,13 +105,8 @@ class _TheyCallAgain(World):
         self.calls.append(self.sims[0].call(call.number, to=EXTENSION, hangs_up_after_talk=0.1))
 
     def counts(self, runs: int, timeout: float = 60.0) -> Counts:
-        """That they were served is as good an end as a recall."""
         counts = super().counts(runs, timeout)
-        rows = self.ledger.listing(Filter())
-        served = {row["phone"] for row in rows if row["closed_as"] == "served_inbound"} & self.again
-        counts.stuck -= len(served)
-        counts.notes = [note for note in counts.notes if note.partition(": closed,")[0] not in served]
-        if not served:
+        if not any(row["closed_as"] == "served_inbound" for row in self.ledger.listing(Filter())):
             counts.stuck += 1
             counts.notes.append("nobody who called again was served")
         return counts

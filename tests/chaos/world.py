@@ -80,6 +80,7 @@ class World:
         self.talks = talks
         self.calls: list[Call] = []
         self.wanted: set[str] = set()  # numbers whose missed call was put on record by hand
+        self.again: set[str] = set()  # of those who called again: they may have been served then
         self.overlaps = 0  # dialled on one node while up on another
         self.disturbed = 0  # an agent's phone rang while they were in another call
         self._asked: dict[str, float] = {}
@@ -261,7 +262,7 @@ class World:
         stuck += [
             f"{row['phone']}: {row['state']}, {row['note']}"
             for row in self.ledger.listing(Filter())
-            if row["state"] != "closed" or row["closed_as"] != "recalled"
+            if row["closed_as"] not in ("recalled", "served_inbound" if row["phone"] in self.again else "")
         ]
         counts.stuck = len(stuck)
         if not settled and not counts.lost and not stuck:
