@@ -88,17 +88,27 @@ class OwnCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """Somebody who was on the line at that time."""
+
+    phone: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class OnRecord:
     """What is on record of one node and the numbers in its lists.
 
     `heard_until`: FreeSWITCH's time up to which all of its events were taken in, by whichever engine; None if
-    never. `talked`: when somebody of the house last talked to a number (E.164).
+    never. `talked`: when somebody of the house last talked to a number (E.164). `on_the_line`: who was seen
+    there after they had left the queues, by whichever engine.
     """
 
     heard_until: datetime | None = None
     calls: Sequence[Recorded] = ()
     own: Sequence[OwnCall] = ()
     talked: Mapping[str, datetime] = field(default_factory=dict)
+    on_the_line: Sequence[Seen] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +241,9 @@ class _Seen:
         self._heard: dict[str, list[Heard]] = {}
         for heard in switch.heard:
             self._heard.setdefault(_person(heard.phone, rules), []).append(heard)
+        for seen in record.on_the_line:
+            there = Heard(seen.phone, seen.at.timestamp())
+            self._heard.setdefault(_person(seen.phone, rules), []).append(there)
 
     def objection(self, person: str, wait: list[_Stay]) -> str | None:
         """Why this is no missed call that nobody has told; None if it is one."""

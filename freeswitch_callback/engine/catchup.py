@@ -10,7 +10,8 @@ whoever asks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 import structlog
@@ -31,8 +32,6 @@ log = structlog.get_logger(__name__)
 
 _ON_ITS_WAY = 2.0
 """Seconds that an event may take from FreeSWITCH to here."""
-_REMEMBER = 3600.0
-"""Seconds; longer than a queue usually remembers who left."""
 
 
 class CatchUp:
@@ -83,7 +82,7 @@ class CatchUp:
         self._noted = 0.0
         self._busy = False
         self._told = (0.0, 0.0)  # what time FreeSWITCH said it was, and when it said so (monotonic)
-        self._on_the_line: dict[str, float] = {}  # number: when it was last seen there
+        self._on_the_line: dict[str, datetime] = {}  # who was seen there when; not on record yet
 
     def came_up(self) -> None:
         """FreeSWITCH tells its events from now on."""
@@ -121,6 +120,9 @@ class CatchUp:
             self._keep(self._members(self._queues()))
             self._look_who_left_and_talks()
             self._read = times_up == self._times_up
+        if self._on_the_line:
+            self._ledger.note_on_the_line(self._node.name, self._on_the_line)
+            self._on_the_line = {}
         if self._clock.monotonic() < self._judge_at or self._record_is_behind():
             return 0  # what is on record decides
         told = self._judge()
@@ -147,7 +149,7 @@ class CatchUp:
         switch = AtTheSwitch(
             up_at=self._up_at,
             live=frozenset(self._live()),
-            heard=(*self._heard(), *(Heard(number, at) for number, at in self._on_the_line.items())),
+            heard=tuple(self._heard()),
             limits={q.name: Limits(q.max_wait_time, q.max_wait_time_with_no_agent) for q in queues},
             last_answer=self._last_answer(),
         )
@@ -163,23 +165,22 @@ class CatchUp:
 
     def _look_who_left_and_talks(self) -> None:
         """Who is on the line though a list has them as gone, before we listened: picked up, or moved on.
-        Should the connection be lost before rows are judged, nobody else will know."""
-        now = self._their_time()
-        waits = {tail(row.cid_number) for row in self._rows.values() if row.state != "Abandoned"}
-        left = {tail(row.cid_number) for row in self._rows.values()} - waits
-        talk = {number for number in self._live() if tail(number) in left} - self._only_shown(left)
-        self._on_the_line = {n: at for n, at in self._on_the_line.items() if at > now - _REMEMBER}
+        Should the connection be lost or this engine end before rows are judged, nobody else will know."""
+        stay = Counter(tail(row.cid_number) for row in self._rows.values() if row.state != "Abandoned")
+        left = {tail(row.cid_number) for row in self._rows.values() if row.state == "Abandoned"}
+        up = Counter(tail(number) for number in self._live())
+        elsewhere = {number for number in left if up[number] > stay[number]}  # one may call twice at once
+        elsewhere = {n for n in elsewhere if up[n] - self._only_shown(n) > stay[n]}
+        talk = {number for number in self._live() if tail(number) in elsewhere}
         # Behind whatever is in the lists by now, which have whole seconds.
-        self._on_the_line.update(dict.fromkeys(talk, now + 1))
+        at = datetime.fromtimestamp(self._their_time() + 1, UTC)
+        self._on_the_line.update(dict.fromkeys(talk, at))
 
-    def _only_shown(self, numbers: Collection[str]) -> set[str]:
-        """Of these (by their tails): whose channels are gone, and still in FreeSWITCH's table, which is
+    def _only_shown(self, number: str) -> int:
+        """How many of a number's channels (by its tail) are gone, and still in FreeSWITCH's table, which is
         behind (by 0.6 s, measured)."""
-        up: dict[str, bool] = {}
-        for uuid, number in self._channels().items():
-            if tail(number) in numbers:
-                up[number] = up.get(number, False) or self._exists(uuid)
-        return {number for number, exists in up.items() if not exists}
+        channels = [uuid for uuid, shown in self._channels().items() if tail(shown) == number]
+        return sum(not self._exists(uuid) for uuid in channels)
 
     def _exists(self, uuid: str) -> bool:
         try:

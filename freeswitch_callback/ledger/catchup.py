@@ -7,20 +7,22 @@ same call if they are the same stay of the same member.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from freeswitch_callback.core import facts
-from freeswitch_callback.core.catchup import MEMBER, OnRecord, OwnCall, Recorded
+from freeswitch_callback.core.catchup import MEMBER, OnRecord, OwnCall, Recorded, Seen
 from freeswitch_callback.core.facts import Mode
 from freeswitch_callback.ledger.database import Row, Transaction
-from freeswitch_callback.ledger.models import Attempt, Heard, Missed, Talk, clean
+from freeswitch_callback.ledger.models import Attempt, Heard, Missed, OnTheLine, Talk, clean
 from freeswitch_callback.ledger.prepared import Query, few_texts, prepared
 
 BATCH = 500
 """Members or numbers in one query."""
 _LONGEST_RECALL = timedelta(hours=4)
 _SET_BACK = timedelta(minutes=5)
+_LONGEST_REMEMBERED = timedelta(hours=1)
+"""Longer than a queue usually remembers who left."""
 _WHOLE_SECONDS = timedelta(seconds=1)
 
 
@@ -54,11 +56,15 @@ def on_record(
         Attempt.mode == Mode.QUEUE,
         Attempt.ended_at.is_null() | (Attempt.ended_at >= since),
     )
+    seen = OnTheLine.select(OnTheLine.phone, OnTheLine.at).where(
+        OnTheLine.node == node, OnTheLine.at >= since
+    )
     return OnRecord(
         heard_until=transaction.value(Heard.select(Heard.until).where(Heard.node == node)),
         calls=tuple(calls.values()),
         own=[OwnCall(row["number"], row["made_at"], row["ended_at"]) for row in transaction.rows(own)],
         talked=talked,
+        on_the_line=[Seen(row["phone"], row["at"]) for row in transaction.rows(seen)],
     )
 
 
@@ -70,6 +76,17 @@ def note_heard(transaction: Transaction, node: str, until: datetime) -> None:
         where=(Heard.until < until) | (Heard.until > until + _SET_BACK),
     )
     transaction.rows(mark.returning(Heard.id))
+
+
+def note_on_the_line(transaction: Transaction, node: str, phones: Mapping[str, datetime]) -> None:
+    """Each of these was seen there last at that time."""
+    for phone, at in sorted(phones.items()):
+        seen = OnTheLine.insert(node=node, phone=phone, at=at).on_conflict(
+            conflict_target=[OnTheLine.node, OnTheLine.phone], update={OnTheLine.at: at}
+        )
+        transaction.rows(seen.returning(OnTheLine.id))
+    forgotten = max(phones.values()) - _LONGEST_REMEMBERED
+    transaction.change(OnTheLine.delete().where(OnTheLine.node == node, OnTheLine.at < forgotten))
 
 
 def made_up(missed: facts.Missed) -> bool:

@@ -7,7 +7,7 @@ database's clock, durations are seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from pathlib import Path
@@ -203,6 +203,11 @@ class Ledger:
     def note_heard(self, node: str, until: datetime) -> None:
         """All events of this node up to `until`, by its own time, were taken in."""
         self._database.write(lambda t: catchup.note_heard(t, node, until))
+
+    def note_on_the_line(self, node: str, phones: Mapping[str, datetime]) -> None:
+        """Each of these (as text, at least one) had left this node's queues, and was on the line then, by
+        its own time."""
+        self._database.write(lambda t: catchup.note_on_the_line(t, node, phones))
 
     # Recalls go out
 

@@ -238,6 +238,20 @@ STEPS = (
             "CREATE UNIQUE INDEX heard_node ON heard (node)",
         ),
     ),
+    Step(
+        "on the line",
+        (
+            """
+            CREATE TABLE on_the_line (
+                id {id},
+                node TEXT NOT NULL,
+                phone TEXT NOT NULL,
+                at {time} NOT NULL
+            )
+            """,
+            "CREATE UNIQUE INDEX on_the_line_phone ON on_the_line (node, phone)",
+        ),
+    ),
 )
 LATEST = len(STEPS)
 

@@ -231,6 +231,14 @@ class Heard(Table):
     until = Utc()
 
 
+class OnTheLine(Table):
+    """Who was still on the line, by the node's time, after they had left its queues."""
+
+    node = Text()
+    phone = Text()
+    at = Utc()
+
+
 class Talk(Table):
     """Whom a client talked to last."""
 

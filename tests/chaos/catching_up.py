@@ -39,6 +39,8 @@ from tests.chaos.suite import Counts
 POLL, SETTLE = 5.0, 1.0
 LENGTH, TAIL = 60.0, 40.0
 NOTED_AFTER = 2 * POLL
+_ENDS = 0.1
+"""Seconds that a talk takes to end: one leg first, then the other."""
 """Seconds after which an engine has noted what it heard, so that a crash does not forget it."""
 GATES = GateRules(min_wait=0.0)
 _MEMORY = Path("/dev/shm")
@@ -358,11 +360,12 @@ class Story:
     # What came of it
 
     def unseen(self, person: Person) -> bool:
-        """A talk out of a queue, by a pick-up or an exit key, that nobody remembers: it began and ended while
-        nobody listened, or who heard it crashed before it was noted. The row that it leaves is that of a
-        caller who gave up."""
+        """A talk out of a queue, by a pick-up or an exit key, that nobody remembers: nobody came while it
+        lasted, and who heard it begin, if anybody, crashed before it was noted. The row that it leaves is
+        that of a caller who gave up."""
         remembered = any(
-            max(up, person.talked) <= min(down, person.ended) and self.noted(person.talked, at)
+            person.talked < up < person.ended - _ENDS
+            or (up <= person.talked <= down and self.noted(person.talked, at))
             for at, (up, down, _) in enumerate(self.up)
         )
         return person.went_elsewhere and not remembered

@@ -4,9 +4,10 @@ slowly it takes events in: what it has heard is told by FreeSWITCH's time alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +16,7 @@ from freeswitch_callback.core.facts import Missed
 from freeswitch_callback.core.gates import GateRules
 from freeswitch_callback.engine.catchup import CatchUp
 from freeswitch_callback.engine.clock import Clock
+from freeswitch_callback.errors import DatabaseUnreachable
 from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.simulator import ManualClock, Simulator
 
@@ -43,7 +45,7 @@ class House:
         self.table: list[tuple[float, str]] = []  # until when FreeSWITCH's table of channels shows whom
 
         self.talks = False  # who is in that table
-        self.uuid = "8fe184f9-ea26-468e-b1aa-568e6819f565"
+        self.uuid = "8fe184f9-ea26-468e-b1aa-568e6819f56"
 
     def live(self) -> list[str]:
         return [number for until, number in self.table if self.clock.now() < until]
@@ -53,9 +55,11 @@ class House:
             return str(self.talks).lower()
         return self.sim.api(text.strip().removeprefix("api "))
 
-    def engine(self, *, ahead: float = 0.0, reads: float = 0.0) -> tuple[CatchUp, list[Missed]]:
+    def engine(
+        self, *, ahead: float = 0.0, reads: float = 0.0, raises: type[Exception] | None = None
+    ) -> tuple[CatchUp, list[Missed]]:
         """One that is connected from now on, and whom it finds. `reads`: seconds that all takes which it does
-        between reading the table of channels and the queues' lists."""
+        between reading the table of channels and the queues' lists. `raises`: what its first look does."""
         found: list[Missed] = []
         catchup = CatchUp(
             self,  # type: ignore[arg-type]
@@ -65,7 +69,7 @@ class House:
             capture=CaptureRules,
             numbers=lambda queue: GateRules().numbers,
             live=self.live,
-            channels=lambda: dict.fromkeys([self.uuid] * len(self.live()), CLIENT),
+            channels=lambda: {f"{self.uuid}{n}": number for n, number in enumerate(self.live())},
             heard=list,
             last_answer=lambda: 0,
             settle=POLL + SETTLE,
@@ -75,7 +79,8 @@ class House:
         shown = self.live()
         self.clock.advance(reads)
         self.table += [(self.clock.now() + 0.01, number) for number in shown]
-        catchup.run()
+        with pytest.raises(raises) if raises else nullcontext():
+            catchup.run()
         return catchup, found
 
     def gives_up(self) -> None:
@@ -148,6 +153,72 @@ def test_who_talks_when_the_connection_is_lost_again_is_not_taken_for_one_who_ga
     house.clock.advance(4.0)
     catchup.came_up()
     catchup.run()
+    house.clock.advance(POLL + SETTLE)
+    catchup.run()
+    assert found == []
+
+
+def test_who_calls_twice_at_once_may_wait_with_one_and_talk_with_the_other(house):
+    house.gives_up()
+    house.sim.call(CLIENT, to="3000")
+    house.clock.advance(0.5)
+    house.table += [(house.clock.now() + 3.0, CLIENT)] * 2
+    house.talks = True
+    house.engine()
+    house.clock.advance(4.0)
+    catchup, found = house.engine()
+    house.clock.advance(POLL + SETTLE)
+    catchup.run()
+    assert found == []
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+@pytest.mark.parametrize("before", [0.0, 0.5, 1.0, 2.0, 5.0])
+def test_who_talks_when_the_engine_ends_at_once_is_not_taken_by_the_next_for_one_who_gave_up(
+    house, before, looks
+):
+    house.gives_up()  # as above
+    house.clock.advance(before)
+    house.table.append((house.clock.now() + 3.0, CLIENT))
+    house.talks = True
+    for _ in range(looks):
+        catchup, _ = house.engine()
+        catchup.finish()
+        house.clock.advance(0.4)
+    house.clock.advance(4.0)
+    catchup, found = house.engine()
+    house.clock.advance(POLL + SETTLE)
+    catchup.run()
+    assert found == []
+
+
+def test_who_talked_when_an_engine_ended_at_once_and_gives_up_later_is_found(house):
+    house.table.append((house.clock.now() + 8.0, CLIENT))
+    house.talks = True
+    house.gives_up()
+    house.engine()
+    house.clock.advance(6.0)
+    house.talks = False
+    house.gives_up()
+    house.clock.advance(1.0)
+    catchup, found = house.engine()
+    house.clock.advance(POLL + SETTLE)
+    catchup.run()
+    assert [missed.phone for missed in found] == [CLIENT]
+
+
+def test_who_was_on_the_line_is_on_record_though_the_database_was_away_for_a_moment(house, monkeypatch):
+    house.gives_up()
+    house.table.append((house.clock.now() + 3.0, CLIENT))
+    house.talks = True
+    note = house.ledger.note_on_the_line
+    away = DatabaseUnreachable("gone")
+    monkeypatch.setattr(house.ledger, "note_on_the_line", Mock(side_effect=away))
+    catchup, _ = house.engine(raises=DatabaseUnreachable)
+    house.clock.advance(4.0)
+    monkeypatch.setattr(house.ledger, "note_on_the_line", note)
+    catchup.run()
+    catchup, found = house.engine()
     house.clock.advance(POLL + SETTLE)
     catchup.run()
     assert found == []
