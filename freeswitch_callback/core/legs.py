@@ -131,15 +131,16 @@ def read_last_stay(leg: Leg, variable: Callable[[str], str | None]) -> None:
     Until the leg is complete they may still speak of the stay before: CHANNEL_HANGUP comes before
     `member-queue-end`, and then `cc_queue_joined_epoch` is not older than `cc_queue_canceled_epoch`.
     """
-    if variable("cc_side") != "member" or not whole(variable("cc_queue_joined_epoch")):
+    if variable("cc_side") != "member" or not (joined := whole(variable("cc_queue_joined_epoch"))):
         return
-    joined = whole(variable("cc_queue_joined_epoch"))
-    queue, member = variable("cc_queue") or "", variable("cc_member_uuid") or ""
     if not leg.stays or leg.stays[-1].joined < joined:
+        queue, member = variable("cc_queue") or "", variable("cc_member_uuid") or ""
         leg.stays.append(Stay(queue, member, joined, float(joined)))
     last = leg.stays[-1]
+    if last.left is not None:
+        return
     left = whole(variable("cc_queue_canceled_epoch"))
-    if last.left is None and (left > last.joined or (left == last.joined and leg.ended_for_good)):
+    if left > last.joined or (left == last.joined and leg.ended_for_good):
         last.left = left
         last.cancel_reason = variable("cc_cancel_reason") or ""
 

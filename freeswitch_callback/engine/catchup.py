@@ -166,7 +166,8 @@ class CatchUp:
     def _look_who_left_and_talks(self) -> None:
         """Who is on the line though a list has them as gone, before we listened: picked up, or moved on.
         Should the connection be lost or this engine end before rows are judged, nobody else will know."""
-        stay = Counter(tail(row.cid_number) for row in self._rows.values() if row.state != "Abandoned")
+        waits = (row for row in self._rows.values() if row.state not in ("Abandoned", "Answered"))
+        stay = Counter(tail(row.cid_number) for row in waits)
         left = {tail(row.cid_number) for row in self._rows.values() if row.state == "Abandoned"}
         up = Counter(tail(number) for number in self._live())
         elsewhere = {number for number in left if up[number] > stay[number]}  # one may call twice at once

@@ -25,7 +25,6 @@ from gevent import socket
 from gevent.event import AsyncResult
 from gevent.event import Event as Flag
 from gevent.lock import BoundedSemaphore
-from gevent.queue import Empty
 from greenswitch.esl import InboundESL
 
 from freeswitch_callback.errors import (
@@ -47,6 +46,10 @@ AnyEvent = Event | JsonEvent
 
 HANDLER_ERRORS: tuple[type[Exception], ...] = (CallbackError, ValueError, LookupError)
 """What a handler may raise about an event that makes no sense to it: logged, and on with the next event."""
+
+_WARM = 128
+"""Events after which the reader lets them be handled: half a megabyte, which the processor's cache still
+holds. To read ahead as far as the socket gives makes every event half as dear again."""
 
 LONGEST_RUN = 500
 """Events that are handled in one go: the more, the fewer transactions, and the later they are on disk."""
@@ -100,6 +103,9 @@ class Connection(InboundESL):
         self._authenticated = False
         self._commands_sent: deque[_Waiting] = deque()
         self._sending = BoundedSemaphore(1)
+        self._received: deque[AnyEvent] = deque()
+        self._arrived = Flag()  # there are events, or there will be no more
+        self._over = False  # the last event was received
         self._flowing = Flag()  # not set while the reader stands still before a full queue
         self._flowing.set()
         self._stood_still = 0.0
@@ -203,6 +209,8 @@ class Connection(InboundESL):
                 framer.feed(data)
                 for frame in framer.frames():
                     self.handle_event(frame)
+                if len(self._received) >= _WARM:
+                    gevent.sleep(0)
         except TimeoutError:
             reason = FreeSwitchUnreachable(f"{self._where} was silent for {self.heartbeat_timeout:g} s")
         except OSError as error:
@@ -211,7 +219,8 @@ class Connection(InboundESL):
             reason = type(error)(f"{self._where}: {error}")
         finally:
             self._lose(reason)
-            self._esl_event_queue.put(None)  # behind the last event
+            self._over = True
+            self._arrived.set()
 
     def handle_event(self, frame: Frame) -> None:
         kind = frame.content_type
@@ -244,8 +253,11 @@ class Connection(InboundESL):
         waiting.result.set(frame)
 
     def _deliver(self, event: AnyEvent) -> None:
-        self._esl_event_queue.put(event)
-        if self._esl_event_queue.qsize() >= self.maxsize and self.lost is None:
+        received = self._received
+        if not received:
+            self._arrived.set()
+        received.append(event)
+        if len(received) >= self.maxsize and self.lost is None:
             self._stopped_at = time.monotonic()
             self._flowing.clear()
             self._flowing.wait()
@@ -264,23 +276,29 @@ class Connection(InboundESL):
 
     def next_event(self, timeout: float | None = None) -> AnyEvent | None:
         """The next event; None if none comes in time; raises `lost` once all that was received is read."""
-        try:
-            event: AnyEvent | None = self._esl_event_queue.get(timeout=timeout)
-        except Empty:
+        if not self._received and not self._wait_for_one(timeout):
             return None
-        if event is None:
-            self._esl_event_queue.put(None)  # for whoever asks next
-            raise self._lost_again()
-        if self._esl_event_queue.qsize() < self.maxsize:
+        return self._take()
+
+    def _wait_for_one(self, timeout: float | None = None) -> bool:
+        while not self._received:
+            if self._over:
+                raise self._lost_again()
+            self._arrived.clear()
+            if not self._arrived.wait(timeout):
+                return False
+        return True
+
+    def _take(self) -> AnyEvent:
+        if len(self._received) == self.maxsize:
             self._flow()
-        return event
+        return self._received.popleft()
 
     def events(self) -> Iterator[AnyEvent]:
         """All events; ends when the connection is lost and everything that was received is read."""
         try:
-            while True:
-                if (event := self.next_event()) is not None:
-                    yield event
+            while self._received or self._wait_for_one():
+                yield self._take()
         except FreeSwitchError:
             return  # `lost` says why
 
@@ -292,12 +310,11 @@ class Connection(InboundESL):
         """
         handled = 0
         for event in self.events():
-            keys = (event.subclass or "", "*") if event.name == "CUSTOM" else (event.name, "*")
-            for handler in next((self.event_handlers[key] for key in keys if key in self.event_handlers), ()):
+            key = event.name if event.name != "CUSTOM" else event.subclass or ""
+            for handler in self.event_handlers.get(key) or self.event_handlers.get("*", ()):
                 self._safe_exec_handler(handler, event)
             handled += 1
-            left = self._esl_event_queue.qsize() - (self.lost is not None)  # the last one is no event then
-            if left <= 0 or handled == LONGEST_RUN:
+            if not self._received or handled == LONGEST_RUN:
                 handled = 0
                 self._pause()
 

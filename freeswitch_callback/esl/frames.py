@@ -33,6 +33,12 @@ WITHOUT_BODY = frozenset({"auth/request", "command/reply"})
 """Only these come without a Content-Length; of any other the end could not be told."""
 
 _NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
+_OFTEN = 64
+"""Bytes at most of a value that may come again and is kept."""
+_EMPTY_LINE = re.compile(rb"\n\n").search
+"""Takes a third of the time that `bytes.find` takes for two bytes."""
+_VARIABLE = b"\nvariable_"
+_EVENT_NAME = b"Event-Name: "
 _PLAIN_EVENT = re.compile(rb"Content-Length: (\d{1,7})\nContent-Type: text/event-plain\n\n")
 """The one head that comes by the thousand: a third of the cost of a frame is saved by knowing it."""
 
@@ -50,64 +56,79 @@ class Frame(NamedTuple):
         return _text(self.headers.get(b"Reply-Text", b""))
 
 
+_FRAME = tuple.__new__
+"""Of thousands a second it is twice as fast as `Frame()`."""
+
+
 class Framer:
     """Cuts a byte stream into frames, in time linear in its length however it was sliced."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []  # what belongs to no frame yet; joined once all of a frame is there
+        self._size = 0
+        self._wanted = 0  # bytes without which there is no frame
         self._scanned = 0  # no end of the header block before this offset
         self._looked_at = False  # the first line of this block
         self._head: tuple[str, Mapping[bytes, bytes], int] | None = None  # its body is still on the way
 
     def feed(self, data: bytes) -> None:
-        self._buffer += data
+        self._pieces.append(data)
+        self._size += len(data)
 
     def frames(self) -> Iterator[Frame]:
         """The frames that are complete by now; `ProtocolError` where the stream stops making sense.
 
         After the error nothing in the stream can be trusted: drop the connection.
         """
-        buffer = self._buffer
-        start, size = 0, len(buffer)
-        view = memoryview(buffer)  # a slice of it is copied once
+        size = self._size
+        if size < self._wanted or not size:
+            return
+        buffer = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        start = 0
         try:
             while True:
                 if self._head is None and (head := _PLAIN_EVENT.match(buffer, start)):
-                    self._head = ("text/event-plain", _NO_HEADERS, int(head[1]))
-                    start = head.end()
+                    begins = head.end()
+                    ends = begins + int(head[1])
                     self._scanned, self._looked_at = 0, False
+                    if ends <= size:
+                        start = ends
+                        yield _FRAME(Frame, ("text/event-plain", _NO_HEADERS, buffer[begins:ends]))
+                        continue
+                    self._head, start = ("text/event-plain", _NO_HEADERS, ends - begins), begins
                 elif self._head is None:
                     while start < size and buffer[start] == 0x0A:
                         start += 1
                     end = buffer.find(b"\n\n", max(start, self._scanned), start + MAX_HEADERS + 2)
                     if end < 0:
-                        self._check_unfinished(start)
+                        self._wanted = 0
+                        self._check_unfinished(buffer, start)
                         return
-                    self._head = _headers(bytes(view[start:end]))
+                    self._head = _headers(buffer[start:end])
                     start = end + 2
                     self._scanned, self._looked_at = 0, False
                 content_type, headers, length = self._head
                 if size - start < length:
+                    self._wanted = length
                     return
-                body = bytes(view[start : start + length])
+                body = buffer[start : start + length]
                 start += length
                 self._head = None
                 yield Frame(content_type, headers, body)
         finally:
             # Also when the reader of this generator stops early: what was given out is gone.
-            view.release()
-            del buffer[:start]
+            self._pieces = [buffer[start:]]
+            self._size = size - start
             self._scanned = max(0, self._scanned - start)
 
-    def _check_unfinished(self, start: int) -> None:
-        buffer = self._buffer
+    def _check_unfinished(self, buffer: bytes, start: int) -> None:
         if len(buffer) - start > MAX_HEADERS:
             raise ProtocolError(
                 f"a header block of more than {MAX_HEADERS} bytes: {_excerpt(buffer[start : start + 80])}"
             )
         if not self._looked_at and (line_end := buffer.find(b"\n", max(start, self._scanned))) >= 0:
             # Somebody who is no FreeSWITCH (a web server, say) shows it in the first line.
-            _header(bytes(buffer[start:line_end]))
+            _header(buffer[start:line_end])
             self._looked_at = True
         self._scanned = max(self._scanned, len(buffer) - 1)
 
@@ -151,16 +172,24 @@ class Event:
     Bytes that are no UTF-8 (a SIP header may hold any) come out as `\\xff`, so a value is always text.
     """
 
-    __slots__ = ("_checked", "_end", "_raw", "name")
+    __slots__ = ("_begins", "_checked", "_end", "_raw", "_timestamp", "_variables", "name")
 
     def __init__(self, body: bytes) -> None:
         self._raw = body
+        self._timestamp: float | None = None
+        self._variables = -1  # where they begin, behind some 2 kB of other headers; not looked for yet
         # Looking for the empty line that ends the headers costs more than all the rest: it is looked for
         # only as far as somebody reads. No empty line before `_checked`; the headers end at or before `_end`.
         self._checked = 0
         self._end = len(body)
         # The name is the first line, or the second of CUSTOM events, which begin with Event-Subclass.
-        name = None if body.startswith(b"\n") else self.get("Event-Name")
+        if body.startswith(_EVENT_NAME):
+            self._begins = _EVENT_NAME
+            stop = body.find(b"\n")
+            name = _event_name(body[len(_EVENT_NAME) : stop if stop >= 0 else self._end])
+        else:
+            self._begins = body[: body.find(b": ") + 2]
+            name = "" if body.startswith(b"\n") else self.get("Event-Name") or ""
         if not name:
             raise ProtocolError(f"an event without Event-Name: {_excerpt(body)}")
         self.name = name
@@ -175,24 +204,37 @@ class Event:
 
     def get(self, header: str, default: str | None = None) -> str | None:
         """One header's value, its first if it is there twice; never out of a value or of the inner body."""
-        first, key = _keys(header)
+        first, key, is_variable = _keys(header)
         raw = self._raw
-        if raw.startswith(first):
+        if first == self._begins:
             at = len(first)
         else:
-            at = raw.find(key, 0, self._end)
-            if at < 0 or not self._is_header(at):
+            if is_variable and self._variables < 0:
+                found = raw.find(_VARIABLE, 0, self._end)
+                self._variables = found if found >= 0 else self._end
+            at = raw.find(key, self._variables if is_variable else 0, self._end)
+            if at < 0:
                 return default
+            if at > self._checked:  # as `_is_header`; a call costs as much as the rest
+                if (empty := _EMPTY_LINE(raw, self._checked, at + 1)) is not None:
+                    self._checked = self._end = empty.start()
+                    return default
+                self._checked = at
             at += len(key)
         stop = raw.find(b"\n", at)
-        return _decoded(raw[at : stop if stop >= 0 else self._end])
+        value = raw[at : stop if stop >= 0 else self._end]
+        if b"%" in value:
+            value = _unquoted(value) if len(value) <= _OFTEN else unquote_to_bytes(value)
+        elif value == b"_undef_":
+            # How FreeSWITCH writes an empty value (switch_event_serialize); encoded text may say it too.
+            return ""
+        return value.decode("utf-8", "backslashreplace")
 
     def _is_header(self, at: int) -> bool:
         """Whether no empty line comes before this offset."""
         if at > self._checked:
-            empty = self._raw.find(b"\n\n", self._checked, at + 1)
-            if empty >= 0:
-                self._checked = self._end = empty
+            if (empty := _EMPTY_LINE(self._raw, self._checked, at + 1)) is not None:
+                self._checked = self._end = empty.start()
                 return False
             self._checked = at
         return True
@@ -208,7 +250,9 @@ class Event:
     @property
     def timestamp(self) -> float:
         """`Event-Date-Timestamp` in seconds since 1970, UTC, to the microsecond."""
-        return _seconds(self.get("Event-Date-Timestamp"), self.name)
+        if self._timestamp is None:
+            self._timestamp = _seconds(self.get("Event-Date-Timestamp"), self.name)
+        return self._timestamp
 
     @property
     def body(self) -> bytes:
@@ -288,11 +332,23 @@ def clean(text: str) -> str:
     return _SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+@lru_cache(maxsize=4096)
+def _unquoted(value: bytes) -> bytes:
+    """Queues, agents and callers come again and again."""
+    return unquote_to_bytes(value)
+
+
 @lru_cache(maxsize=1024)
-def _keys(header: str) -> tuple[bytes, bytes]:
-    """How a header begins: the first of all, and any other."""
+def _event_name(raw: bytes) -> str:
+    return _decoded(raw)
+
+
+@lru_cache(maxsize=1024)
+def _keys(header: str) -> tuple[bytes, bytes, bool]:
+    """How a header begins: the first of all, and any other; and whether it is a channel's variable."""
     first = header.encode() + b": "
-    return first, b"\n" + first
+    key = b"\n" + first
+    return first, key, key.startswith(_VARIABLE)
 
 
 def _text(raw: bytes) -> str:

@@ -38,7 +38,7 @@ from tests.chaos.suite import Counts
 
 POLL, SETTLE = 5.0, 1.0
 LENGTH, TAIL = 60.0, 40.0
-NOTED_AFTER = 2 * POLL
+NOTED_AFTER = 3 * POLL
 _ENDS = 0.1
 """Seconds that a talk takes to end: one leg first, then the other."""
 """Seconds after which an engine has noted what it heard, so that a crash does not forget it."""

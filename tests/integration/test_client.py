@@ -342,7 +342,7 @@ class TestEvents:
 
         with connected(story, maxsize=10) as connection:
             assert not all_sent.wait(0.2)  # TCP holds the server back
-            assert connection._esl_event_queue.qsize() == 10
+            assert len(connection._received) == 10
             got = [connection.next_event(timeout=1).get("N") for _ in range(count)]  # type: ignore[union-attr]
             assert got == [str(number) for number in range(count)]
             assert happened(all_sent)
