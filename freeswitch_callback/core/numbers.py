@@ -219,6 +219,7 @@ def _longest(prefixes: frozenset[str], e164: str) -> str:
     return max((prefix for prefix in prefixes if e164.startswith(prefix)), key=len, default="")
 
 
+@lru_cache(maxsize=10_000)
 def _parsed(text: str, region: str | None = None) -> PhoneNumber | None:
     """None too if the number in E.164 would be read as another one: nobody knows which would be called.
 
@@ -226,10 +227,10 @@ def _parsed(text: str, region: str | None = None) -> PhoneNumber | None:
     """
     try:
         parsed = phonenumbers.parse(text, region)
-        e164 = _format(parsed)
-        return parsed if e164 == text or phonenumbers.parse(e164) == parsed else None
     except phonenumbers.NumberParseException:
         return None
+    e164 = _format(parsed)
+    return parsed if e164 == text or _parsed(e164) == parsed else None
 
 
 def _format(number: PhoneNumber) -> str:

@@ -51,7 +51,7 @@ _WARM = 128
 """Events after which the reader lets them be handled: half a megabyte, which the processor's cache still
 holds. To read ahead as far as the socket gives makes every event half as dear again."""
 
-LONGEST_RUN = 500
+LONGEST_RUN = 1_000
 """Events that are handled in one go: the more, the fewer transactions, and the later they are on disk."""
 
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
@@ -86,7 +86,7 @@ class Connection(InboundESL):
         connect_timeout: float = 5.0,
         reply_timeout: float = 10.0,
         heartbeat_timeout: float | None = None,
-        maxsize: int = 10_000,
+        maxsize: int = 5_000,
         handler_errors: tuple[type[Exception], ...] = HANDLER_ERRORS,
         on_pause: Callable[[], None] = lambda: None,
     ) -> None:
@@ -201,7 +201,7 @@ class Connection(InboundESL):
         framer = Framer()
         try:
             while True:
-                data = self.sock.recv(65536)
+                data = self.sock.recv(32768)
                 if not data:
                     # A restart, a shutdown and a cut line all look like this (recording `shutdown`).
                     reason = FreeSwitchUnreachable(f"{self._where} closed the connection")

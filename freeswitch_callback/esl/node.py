@@ -62,7 +62,7 @@ class Node:
         reply_timeout: float = 10.0,
         heartbeat_timeout: float = 45.0,
         ping_interval: float = 15.0,
-        maxsize: int = 10_000,
+        maxsize: int = 5_000,
         first_delay: float = 0.1,
         longest_delay: float = 10.0,
         jitter: Callable[[], float] = random.random,

@@ -54,7 +54,7 @@ class Counted:
 
 
 def _first_headers(event: Any) -> None:
-    event.get("Event-Name")
+    event.name  # noqa: B018  as the daemon does
     event.get("Unique-ID")
 
 
