@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from freeswitch_callback import operations
 from freeswitch_callback.cli import output
 from freeswitch_callback.cli.context import Context
 from freeswitch_callback.cli.options import (
@@ -21,6 +20,7 @@ from freeswitch_callback.cli.options import (
 from freeswitch_callback.core.facts import ClosedAs
 from freeswitch_callback.errors import UsageError
 from freeswitch_callback.ledger import Filter, Ledger
+from freeswitch_callback.operations import recalls, times
 
 
 def _agreed(count: int, what: str, dry_run: bool, yes: bool) -> bool:
@@ -63,7 +63,7 @@ def replay(context: Context, ids: tuple[int, ...], everything: bool, dry_run: bo
             click.echo(f"would replay the recalls of missed calls: {ledger.count(which)}")
             return
         _give_up(context, ledger, which)
-        replayed = operations.replay(ledger, which, by=context.who, gates=context.gates, now=now())
+        replayed = recalls.replay(ledger, which, by=context.who, gates=context.gates, now=now())
     click.echo(f"replayed: {replayed.recalls}")
     if replayed.blocked:
         click.echo(f"still may not be called: {replayed.blocked}")
@@ -94,9 +94,9 @@ def postpone(
     """
     at = now()
     if until is not None and length is None:
-        due = operations.ahead(until, at)
+        due = times.ahead(until, at)
     elif length is not None and until is None:
-        due = operations.later(length, at)
+        due = times.later(length, at)
     else:
         raise UsageError("until when? Name either --until 2026-11-23T15:00 or --for 2h")
     which = chosen(ids, everything, given, "postpone")
@@ -150,7 +150,7 @@ def add(context: Context, number: str, queue: str, name: str) -> None:
     """
     gates = context.gates(queue)
     with context.ledger() as ledger:
-        recorded = operations.add(ledger, number, queue, gates, now=now(), name=name, by=context.who)
+        recorded = recalls.add(ledger, number, queue, gates, now=now(), name=name, by=context.who)
     if recorded.blocked:
         blocked = output.printable(recorded.blocked)
         click.echo(f"added as {recorded.missed_id}, but it will not be called: {blocked}")

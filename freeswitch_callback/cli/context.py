@@ -6,12 +6,15 @@ import getpass
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING
 
 from freeswitch_callback.config import Configuration, FreeSwitch, load
 from freeswitch_callback.core.gates import GateRules
 from freeswitch_callback.core.hours import Hours
-from freeswitch_callback.esl.client import Connection
 from freeswitch_callback.ledger import Ledger
+
+if TYPE_CHECKING:
+    from freeswitch_callback.esl.client import Connection
 
 
 class Context:
@@ -41,6 +44,10 @@ class Context:
         return cache(partial(gate_rules, self.configuration))
 
     def connect(self, node: FreeSwitch) -> Connection:
+        from freeswitch_callback.esl.client import (
+            Connection,  # what reads the database alone waits not for it
+        )
+
         connection = Connection(node.host, node.port, node.password or "")
         connection.connect()
         return connection

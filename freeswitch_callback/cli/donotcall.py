@@ -15,7 +15,6 @@ from typing import BinaryIO, cast
 
 import click
 
-from freeswitch_callback import operations
 from freeswitch_callback.cli import output
 from freeswitch_callback.cli.context import Context
 from freeswitch_callback.cli.options import dry_run_option, now, output_format
@@ -23,7 +22,8 @@ from freeswitch_callback.core.gates import DoNotCall
 from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.errors import CallbackError, NotFound, UsageError
 from freeswitch_callback.ledger import Ledger
-from freeswitch_callback.operations import BadLine
+from freeswitch_callback.operations import donotcall, times
+from freeswitch_callback.operations.donotcall import BadLine
 
 _COLUMNS = ("number", "note", "until", "added_by", "added_at")
 _BATCH = 1000
@@ -60,10 +60,10 @@ def add(context: Context, number: str, prefix: bool, note: str, until: str | Non
     """
     at = now()
     entry = DoNotCall(
-        number=operations.entry_of(number, _rules(context), prefix=prefix),
+        number=donotcall.entry_of(number, _rules(context), prefix=prefix),
         note=note,
         added_by=context.who,
-        until=operations.ahead(until, at) if until is not None else None,
+        until=times.ahead(until, at) if until is not None else None,
         added_at=at,
     )
     with context.ledger() as ledger:
@@ -83,7 +83,7 @@ def remove(context: Context, number: str) -> None:
     freeswitch-callback dnc remove '+4930*'
     """
     with context.ledger() as ledger:
-        removed = operations.forget(ledger, number, _rules(context), context.who)
+        removed = donotcall.forget(ledger, number, _rules(context), context.who)
         if removed is None:
             raise NotFound(f"{number[:60]!r} is not on the list; `dnc list --number` shows what forbids it")
         others = [] if removed.endswith("*") else [entry.number for entry in ledger.forbidden(removed)]
@@ -104,7 +104,7 @@ def list_(context: Context, number: str | None, form: str) -> None:
     freeswitch-callback dnc list --format csv > blocklist.csv
     """
     if number is not None:
-        number = operations.entry_of(number, _rules(context))
+        number = donotcall.entry_of(number, _rules(context))
     with context.ledger() as ledger:
         rows = ({name: getattr(entry, name) for name in _COLUMNS} for entry in ledger.forbidden(number))
         output.show(rows, form, _COLUMNS)
@@ -131,7 +131,7 @@ def import_(context: Context, path: str, dry_run: bool) -> int:
             click.echo(f"{path[:60]!r} is not UTF-8; read as latin-1", err=True)
         text = io.TextIOWrapper(raw, encoding, errors="replace", newline="")
         with context.ledger() as ledger, output.progress("importing", lambda: size) as tell:
-            lines = operations.read_list(text, _rules(context), by=context.who, now=now())
+            lines = donotcall.read_list(text, _rules(context), by=context.who, now=now())
             while batch := list(islice(lines, _BATCH)):
                 entries = [entry for entry in batch if isinstance(entry, DoNotCall)]
                 for line in (line for line in batch if isinstance(line, BadLine)):

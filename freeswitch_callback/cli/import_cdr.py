@@ -8,14 +8,13 @@ from itertools import islice
 
 import click
 
-from freeswitch_callback import operations
 from freeswitch_callback.cli import output
 from freeswitch_callback.cli.context import Context
 from freeswitch_callback.cli.options import dry_run_option, now, output_format
 from freeswitch_callback.core.facts import Missed
 from freeswitch_callback.errors import CallbackError
 from freeswitch_callback.ledger import Ledger
-from freeswitch_callback.operations import cdr_files, cdr_import
+from freeswitch_callback.operations import cdr_files, cdr_import, times
 from freeswitch_callback.operations.cdr_files import Call, Unreadable
 from freeswitch_callback.operations.cdr_import import Imported
 
@@ -52,7 +51,7 @@ def import_cdr(
         cdr_import.node_of(node, [each.name for each in configuration.freeswitch]),
         configuration.capture.rules(),
         at,
-        operations.moment(since, at) if since is not None else None,
+        times.moment(since, at) if since is not None else None,
     )
     found = cdr_files.find(paths)
     with context.ledger() as ledger:

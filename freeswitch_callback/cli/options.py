@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from freeswitch_callback import operations
 from freeswitch_callback.core.facts import Reason
 from freeswitch_callback.core.lifecycle import State
 from freeswitch_callback.errors import NotFound, UsageError
 from freeswitch_callback.ledger import Filter, Ledger
+from freeswitch_callback.operations import times
 
 Command = Callable[..., Any]
 
@@ -66,7 +66,7 @@ def filter_of(ids: tuple[int, ...], given: Mapping[str, Any]) -> Filter:
 
     def moment(name: str) -> datetime | None:
         text = given.get(name)
-        return operations.moment(text, at) if text is not None else None
+        return times.moment(text, at) if text is not None else None
 
     older = given["older_than"]
     return Filter(
@@ -77,7 +77,7 @@ def filter_of(ids: tuple[int, ...], given: Mapping[str, Any]) -> Filter:
         number=given["number"],
         since=moment("since"),
         until=moment("until"),
-        older_than=operations.ago(older, at) if older is not None else None,
+        older_than=times.ago(older, at) if older is not None else None,
         limit=given["limit"],
     )
 

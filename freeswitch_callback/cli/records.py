@@ -11,12 +11,12 @@ from typing import Any, TextIO
 
 import click
 
-from freeswitch_callback import operations
 from freeswitch_callback.cli import output
 from freeswitch_callback.cli.context import Context
 from freeswitch_callback.cli.options import filter_of, filters, now, output_format
 from freeswitch_callback.errors import UsageError
 from freeswitch_callback.ledger import Listed
+from freeswitch_callback.operations import verdicts
 
 _TABLE = (
     "id",
@@ -51,7 +51,7 @@ def list_(context: Context, form: str, **given: Any) -> None:
     """
     given["limit"] = given["limit"] or _LIST_LIMIT
     with context.ledger() as ledger:
-        rows = operations.with_gates(ledger, ledger.listing(filter_of((), given)), context.gates, now())
+        rows = verdicts.with_gates(ledger, ledger.listing(filter_of((), given)), context.gates, now())
         output.show(map(_told_once, rows) if form == "table" else rows, form, _TABLE)
 
 
@@ -115,7 +115,7 @@ def export(context: Context, path: str | None, bom: bool, force: bool, **given: 
         if bom:
             file.write("\ufeff")
         with output.progress("exporting", lambda: ledger.count(chosen)) as tell:
-            rows = operations.with_gates(ledger, ledger.listing(chosen), context.gates, now())
+            rows = verdicts.with_gates(ledger, ledger.listing(chosen), context.gates, now())
             written = output.csv_rows(rows, _EXPORTED, file, tell)
     if path is not None:
         click.echo(f"exported: {written}")

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from freeswitch_callback import operations
 from freeswitch_callback.cli import output
 from freeswitch_callback.cli.context import Context
 from freeswitch_callback.cli.options import now, output_format
 from freeswitch_callback.core.lifecycle import State
 from freeswitch_callback.errors import UsageError
 from freeswitch_callback.ledger import Filter, Report
+from freeswitch_callback.operations import times, verdicts
 
 _COLUMNS = ("section", "name", "value")
 
@@ -37,15 +37,15 @@ def report(context: Context, since: str, until: str | None, queue: str | None, f
     freeswitch-callback report --since 7d --queue support@default --format json
     """
     at = now()
-    start = operations.moment(since, at)
-    end = operations.moment(until, at) if until is not None else at
+    start = times.moment(since, at)
+    end = times.moment(until, at) if until is not None else at
     if start >= end:
         raise UsageError(f"--since {since!r} must be before --until {until or 'now'!r}")
     with context.ledger() as ledger:
-        figures = ledger.report(start, end, queue, zone=operations.LOCAL)
+        figures = ledger.report(start, end, queue, zone=times.LOCAL)
         waiting = Filter(state=State.WAITING, queue=queue)
         with output.progress("asking the gates", lambda: ledger.count(waiting)) as tell:
-            by_gate = operations.open_by_gate(ledger, context.gates, at, queue, tell)
+            by_gate = verdicts.open_by_gate(ledger, context.gates, at, queue, tell)
     whole = asdict(figures) | {"queue": queue, "open_by_gate": by_gate}
     if form == "json":
         output.show([whole], form, ())

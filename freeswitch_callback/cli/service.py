@@ -13,7 +13,6 @@ import gevent
 import structlog
 from gevent.event import Event as Flag
 
-from freeswitch_callback import operations
 from freeswitch_callback.cli import output
 from freeswitch_callback.cli.context import Context
 from freeswitch_callback.cli.engine_rules import addresses, engine_rules, open_spools, spool_folder
@@ -24,7 +23,8 @@ from freeswitch_callback.engine.systemd import Systemd
 from freeswitch_callback.engine.watchdog import Watchdog
 from freeswitch_callback.errors import CallbackError, ConfigurationError, DatabaseUnreachable
 from freeswitch_callback.ledger import Ledger
-from freeswitch_callback.operations import Level
+from freeswitch_callback.operations import checks
+from freeswitch_callback.operations.checks import Level
 
 log = structlog.get_logger(__name__)
 
@@ -174,33 +174,33 @@ def _findings(context: Context) -> Any:
         configuration = context.configuration
         engine_rules(configuration)
     except ConfigurationError as error:
-        yield operations.Finding(Level.BAD, "configuration", str(error), error.exit_status)
+        yield checks.Finding(Level.BAD, "configuration", str(error), error.exit_status)
         return
-    yield operations.Finding(Level.OK, "configuration", context.path)
+    yield checks.Finding(Level.OK, "configuration", context.path)
     try:
         with context.ledger(verified=False) as ledger:
-            told = list(operations.check_database(ledger, configuration.database.url))
+            told = list(checks.check_database(ledger, configuration.database.url))
             yield from told
             if all(finding.level is Level.OK for finding in told):
-                yield from operations.check_breakers(ledger)
-                yield from operations.check_unknown(ledger)
+                yield from checks.check_breakers(ledger)
+                yield from checks.check_unknown(ledger)
                 nodes = [node.name for node in configuration.freeswitch]
-                yield from operations.check_stranded(ledger, nodes)
+                yield from checks.check_stranded(ledger, nodes)
             spools = spool_folder(configuration, ledger.path)
             folders = [spools] if ledger.path is None else [ledger.path.parent, spools]
     except CallbackError as error:
-        yield operations.Finding(Level.BAD, "database", str(error), error.exit_status)
+        yield checks.Finding(Level.BAD, "database", str(error), error.exit_status)
     else:
-        yield from operations.check_disks(folders)
-        yield from operations.check_spools([node.name for node in configuration.freeswitch], spools)
-    yield from operations.check_calling_hours(
+        yield from checks.check_disks(folders)
+        yield from checks.check_spools([node.name for node in configuration.freeswitch], spools)
+    yield from checks.check_calling_hours(
         configuration.numbers.allow,
         [("recall", context.gates(None)), *((queue, context.gates(queue)) for queue in configuration.queues)],
         now(),
     )
     wants = configuration.capture.rules().wants
     for node in configuration.freeswitch:
-        yield from operations.check_node(partial(context.connect, node), node.name, wants)
+        yield from checks.check_node(partial(context.connect, node), node.name, wants)
 
 
 @click.command()
@@ -216,7 +216,7 @@ def agents(context: Context, form: str) -> None:
     for node in context.configuration.freeswitch:
         connection = context.connect(node)
         try:
-            rows += operations.agent_rows(connection, node.name)
+            rows += checks.agent_rows(connection, node.name)
         finally:
             connection.close()
     output.show(rows, form, ("node", "agent", "status", "state", "queues", "last_bridge_end"))

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from freeswitch_callback import operations
 from freeswitch_callback.cli import output
 from freeswitch_callback.cli.context import Context
 from freeswitch_callback.cli.engine_rules import recall_rules
@@ -22,7 +21,8 @@ from freeswitch_callback.engine.gatekeeper import look
 from freeswitch_callback.engine.switchboard import Switchboard
 from freeswitch_callback.errors import FreeSwitchError
 from freeswitch_callback.ledger import Ledger
-from freeswitch_callback.operations import Asked
+from freeswitch_callback.operations import verdicts
+from freeswitch_callback.operations.verdicts import Asked
 
 _LIVE = (Gate.SERVED, Gate.FAIRNESS, Gate.AGENT)
 _OPEN_BY_THEMSELVES = (Gate.CAPS, Gate.AGENT)
@@ -49,10 +49,10 @@ def why(context: Context, id_: int, form: str) -> None:
     """
     at = now()
     with context.ledger() as ledger:
-        asked = operations.ask(ledger, id_, context.gates, at)
+        asked = verdicts.ask(ledger, id_, context.gates, at)
         live, not_asked = _live(context, ledger, asked, at)
-    verdicts = [*asked.verdicts, *live]
-    gates = [{name: getattr(verdict, name) for name in _COLUMNS} for verdict in verdicts]
+    said = [*asked.verdicts, *live]
+    gates = [{name: getattr(verdict, name) for name in _COLUMNS} for verdict in said]
     if not_asked:
         unknown = {"open": None, "text": f"not asked: {not_asked}", "opens_at": None, "for_good": False}
         gates += [{"gate": gate} | unknown for gate in _LIVE]

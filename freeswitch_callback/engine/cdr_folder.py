@@ -24,8 +24,9 @@ from freeswitch_callback.engine.loops import Loop
 from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.errors import DatabaseUnreachable
 from freeswitch_callback.ledger import Ledger
-from freeswitch_callback.operations import Gates, cdr_files, cdr_import
+from freeswitch_callback.operations import cdr_files, cdr_import
 from freeswitch_callback.operations.cdr_files import Call, Unreadable
+from freeswitch_callback.operations.recalls import Gates
 
 log = structlog.get_logger(__name__)
 

@@ -77,11 +77,13 @@ class Lines:
 
     def __init__(self) -> None:
         self.channels: dict[str, tuple[str, str]] = {}  # channel uuid: its phone, the number
+        self.phones: dict[str, int] = {}  # on how many of them each phone is
         self._by_digits: dict[str, set[str]] = {}
 
     def up(self, uuid: str, phone: str, number: str) -> None:
         self.down(uuid)
         self.channels[uuid] = phone, number
+        self.phones[phone] = self.phones.get(phone, 0) + 1
         self._by_digits.setdefault(_last_digits(number), set()).add(uuid)
 
     def down(self, uuid: str) -> bool:
@@ -89,14 +91,14 @@ class Lines:
         phone, number = self.channels.pop(uuid, (None, ""))
         if phone is None:
             return False
+        self.phones[phone] -= 1
+        if not self.phones[phone]:
+            del self.phones[phone]
         there = self._by_digits[_last_digits(number)]
         there.discard(uuid)
         if not there:
             del self._by_digits[_last_digits(number)]
         return True
-
-    def phones(self) -> set[str]:
-        return {phone for phone, _ in self.channels.values()}
 
     def has(self, number: str, rules: NumberRules) -> bool:
         """Whether this number (E.164, or an extension) is on one of them."""
@@ -237,7 +239,7 @@ class Switchboard:
 
     def on_the_phone(self, agent: Agent) -> bool:
         """Whether a live channel is this agent's phone."""
-        return phone_of(agent.contact) in self._lines.phones()
+        return phone_of(agent.contact) in self._lines.phones
 
     @property
     def numbers(self) -> dict[str, str]:
@@ -259,13 +261,14 @@ class Switchboard:
 
     def operators_who_wait(self, held: Collection[str]) -> list[Operator]:
         """As `operators`, of those who are free or become it by time alone: few of many agents."""
-        return self._seen_as_operators((a for a in self.agents.values() if a.state == "Waiting"), held)
+        wait = (a for a in self.agents.values() if a.state == "Waiting" and a.name not in held)
+        return self._seen_as_operators(wait, held)
 
     def operators_named(self, names: Iterable[str], held: Collection[str]) -> list[Operator]:
         return self._seen_as_operators((self.agents[name] for name in names if name in self.agents), held)
 
     def _seen_as_operators(self, agents: Iterable[Agent], held: Collection[str]) -> list[Operator]:
-        phones = self._lines.phones()
+        phones = self._lines.phones
         return [
             Operator(
                 name=a.name,

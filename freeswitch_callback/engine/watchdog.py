@@ -34,6 +34,7 @@ sleep, start_new_thread = (
 log = structlog.get_logger(__name__)
 
 TURN = 1.0
+_TURN_UNTIL_READY = 0.05
 LOOK = 30.0
 """Seconds between two looks at what has to be asked of the database and the disks."""
 
@@ -88,7 +89,7 @@ class Watchdog:
         try:
             while not self._engine.stopping.is_set():
                 self.turn()
-                self._clock.wait(self._engine.stopping, turn)
+                self._clock.wait(self._engine.stopping, turn if self._ready else _TURN_UNTIL_READY)
             self._systemd.stopping()
             while True:  # stopping has a deadline of its own
                 self._systemd.alive()

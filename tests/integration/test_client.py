@@ -428,6 +428,18 @@ class TestEvents:
             connection.process_events()
         assert said == ["0", "1", "pause", "2", "3", "pause", "4", "pause"]
 
+    def test_events_are_handled_as_they_are_read_and_not_piled_up_first(self) -> None:
+        waiting: list[int] = []
+        listens = Flag()
+        stream = b"".join(event("HEARTBEAT", Filler="x" * 4000) for _ in range(2000))
+        with connected(after_login(lambda _: listens.wait(5), says(stream))) as connection:
+            connection.register_handle("*", lambda _: waiting.append(len(connection._received)))
+            handling = gevent.spawn(connection.process_events)
+            listens.set()
+            handling.get(timeout=5)
+        assert len(waiting) == 2000
+        assert max(waiting) < 256
+
     def test_an_error_in_a_pause_does_not_end_the_events(self) -> None:
         paused = []
 
