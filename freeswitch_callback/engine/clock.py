@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import gevent
@@ -23,6 +24,11 @@ class Clock:
     def monotonic(self) -> float:
         """Seconds since some moment; steps of the computer's clock do not move it."""
         return time.monotonic()
+
+    def within(self, seconds: float) -> Callable[[], bool]:
+        """Tells, whenever it is asked, whether no more than that has passed since now."""
+        until = self.monotonic() + seconds
+        return lambda: self.monotonic() <= until
 
     def wait(self, flag: Flag, seconds: float | None = None) -> bool:
         """Wait until the flag is set, at most so long (None: as long as it takes); whether it is set."""

@@ -64,6 +64,9 @@ _RECALL_AGAIN_AFTER, _AGENT_AGAIN_AFTER = 2.0, 10.0
 The recall's are fewer: its next try is with somebody else.
 """
 
+AT_ONCE = 1.0
+"""Seconds from a look at an agent who is ours to the release of that agent, or there is none."""
+
 LOOK_AT_AGENT_AGAIN = 2.0
 """Seconds after which a Reserved agent is looked at again: the queue itself passes through Reserved."""
 
@@ -349,7 +352,7 @@ class Recaller:
             return self._ledger.dialling(claim, self.node.core_uuid)
         except DatabaseUnreachable:
             if claim.agent is not None:  # their row stays, until the database is back
-                self._give_back(claim.agent, talked=False)
+                self._give_back(claim.agent, self._clock.within(AT_ONCE), talked=False)
             raise
 
     def _still_free(self, agent: Agent | None) -> bool:
@@ -371,17 +374,19 @@ class Recaller:
         it held be another engine's now."""
         return self._clock.monotonic() < attempt.held_until
 
-    def _holds_agent(self, attempt: Attempt) -> bool:
-        """Whether its agent is ours to give back: surely while the lease lasts, then by the record. An agent
-        does not wait for a database that is away."""
+    def _while_ours(self, attempt: Attempt) -> Callable[[], bool] | None:
+        """As long as this is true, its agent is ours to give back: surely while the lease lasts, then by the
+        record, as of a moment ago. None: they are not. An agent does not wait for a database that is away."""
         if self._surely_held(attempt):
-            return True
+            return partial(self._surely_held, attempt)
+        soon = self._clock.within(AT_ONCE)
         try:
             reserved = self._ledger.reservations(self.node.name)
         except DatabaseUnreachable:
-            return True
+            return self._clock.within(AT_ONCE)
         claim = attempt.claim
-        return any(one.attempt == claim.attempt and one.engine == self._engine for one in reserved)
+        ours = any(one.attempt == claim.attempt and one.engine == self._engine for one in reserved)
+        return soon if ours else None
 
     def renewed(self, since: float, lease: float) -> None:
         """All leases were renewed, not before `since` (monotonic): of what was not lost by then."""
@@ -392,8 +397,8 @@ class Recaller:
     def _step_back(self, attempt: Attempt, reserved: bool | None) -> bool:
         """Undo a claim of which nothing was sent. False, for `_reserve_and_send` to return."""
         claim = attempt.claim
-        if claim.agent is not None and self._holds_agent(attempt):
-            not_held = reserved is False or self._give_back(claim.agent, talked=False)
+        if claim.agent is not None and (ours := self._while_ours(attempt)) is not None:
+            not_held = reserved is False or self._give_back(claim.agent, ours, talked=False)
             if not_held:
                 self._strike(claim)
         elif claim.agent is not None and reserved is not False:
@@ -455,15 +460,15 @@ class Recaller:
             log.error("dial_string_at_fault", cause=settlement.hangup_cause, dial_string=rules.dial_string)
             self._faulty_until = self._clock.time() + 60.0
         given_back = False
-        if claim.agent is not None and self._holds_agent(attempt):
+        if claim.agent is not None and (ours := self._while_ours(attempt)) is not None:
             if agent_was_away(settlement, claim.mode):
                 agent = self.switchboard.agents.get(claim.agent)
                 self._rest(claim.agent, length_of_rest(rules, agent, settlement.hangup_cause))
-            given_back = self._give_back(claim.agent, talked=attempt.progress.connected is not None)
+            talked = attempt.progress.connected is not None
+            given_back = self._give_back(claim.agent, ours, talked=talked)
         ended = _utc(attempt.progress.ended or self._clock.time())
-        written = self._write("outcome", partial(self._ledger.settle, claim, settlement, ended))
-        if claim.agent is not None and given_back:
-            self._strike(claim)
+        settled = partial(self._ledger.settle, claim, settlement, ended, released=given_back)
+        written = self._write("outcome", settled)
         log.info(
             "recall_ended", recall=claim.recall, agent=claim.agent, outcome=str(settlement.outcome),
             hangup_cause=settlement.hangup_cause, talked=round(attempt.progress.talked),
@@ -472,8 +477,9 @@ class Recaller:
         if written:  # else whoever has taken it over may need them
             self._clear_marks(claim)
 
-    def _give_back(self, name: str, *, talked: bool) -> bool:
-        """Give an agent back to the queues, if they are still as we left them; False if it cannot be told."""
+    def _give_back(self, name: str, ours: Callable[[], bool], *, talked: bool) -> bool:
+        """Give an agent back to the queues, if they are still as we left them; False if it cannot be told, or
+        we stood still meanwhile and they are not surely `ours` any more."""
         try:
             agent = callcenter.read_agent(self.node, name)
             if agent is not None and agent.state == "Reserved":
@@ -483,7 +489,7 @@ class Recaller:
                     ready_time = int(self._clock.time()) + agent.wrap_up_time
                     callcenter.set_ready_at(self.node, name, ready_time)
                 to: Literal["Idle", "Waiting"] = "Idle" if talked and on_demand else "Waiting"
-                callcenter.release(self.node, name, to=to)
+                callcenter.release(self.node, name, ours, to=to)
                 self.switchboard.seen(replace(agent, state=to, ready_time=ready_time))
             if talked:
                 self.switchboard.recall_ended[name] = self._clock.time()
@@ -500,8 +506,9 @@ class Recaller:
         )
         if held is not None:
             self._clock.sleep(LOOK_AT_AGENT_AGAIN)
+            soon = self._clock.within(AT_ONCE)
             ours = self._patiently(partial(self._ledger.take, held, self._engine), "hold an agent")
-            if ours and self._give_back(name, talked=False):
+            if ours and self._give_back(name, soon, talked=False):
                 self._patiently(partial(self._ledger.strike, held), "strike a reservation")
 
     def _strike(self, claim: Claim) -> None:

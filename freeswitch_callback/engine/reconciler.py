@@ -26,7 +26,7 @@ from freeswitch_callback.core.attempt import Progress
 from freeswitch_callback.core.facts import Due, Mode, Outcome, Reason, Settlement
 from freeswitch_callback.engine.attempts import Attempt
 from freeswitch_callback.engine.clock import Clock
-from freeswitch_callback.engine.recaller import LOOK_AT_AGENT_AGAIN, Recaller
+from freeswitch_callback.engine.recaller import AT_ONCE, LOOK_AT_AGENT_AGAIN, Recaller
 from freeswitch_callback.esl import callcenter
 from freeswitch_callback.esl.node import Node
 from freeswitch_callback.ledger import Held, Ledger, Reserved
@@ -163,10 +163,11 @@ class Reconciler:
             self._clock.sleep(LOOK_AT_AGENT_AGAIN)
         for reservation in forgotten:
             still_reserved = reservation.id in suspects and self._reserved(reservation.agent)
+            soon = self._clock.within(AT_ONCE)
             if not self._ledger.take(reservation.id, self._engine):
                 continue  # we stood still, and another engine has seen to it
             if still_reserved:
-                callcenter.release(self._node, reservation.agent)
+                callcenter.release(self._node, reservation.agent, soon)
                 log.warning("forgotten_agent_released", agent=reservation.agent, node=self._node.name)
             self._ledger.strike(reservation.id)
         return len(forgotten) == len(found)

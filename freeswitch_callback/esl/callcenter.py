@@ -6,7 +6,7 @@ Epochs are whole seconds since 1970, 0 = never. Shapes: recordings `agent_states
 `recall_through_the_queue_abandoned`, `duplicate_origination_uuid`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any, Literal, Protocol, Self
@@ -18,13 +18,15 @@ from freeswitch_callback.esl.frames import clean, json_object
 
 
 class HasApi(Protocol):
-    def api(self, text: str, /) -> str: ...
+    """`may`: whether it still may be sent, asked last."""
+
+    def api(self, text: str, /, may: Callable[[], bool] = ...) -> str: ...
 
 
 class HasApis(HasApi, Protocol):
     """It also sends several commands in one piece: one round trip for all."""
 
-    def apis(self, *texts: str) -> list[str]: ...
+    def apis(self, *texts: str, may: Callable[[], bool] = ...) -> list[str]: ...
 
 
 class _Row:
@@ -260,10 +262,13 @@ def _reserved(asked: Command, answer: str) -> bool:
     return True
 
 
-def release(node: HasApi, agent: str, *, to: Literal["Waiting", "Idle"] = "Waiting") -> None:
-    """Sets the state whatever it was (no compare-and-set): read first, release what is still Reserved."""
+def release(
+    node: HasApi, agent: str, may: Callable[[], bool], *, to: Literal["Waiting", "Idle"] = "Waiting"
+) -> None:
+    """Sets the state whatever it was (no compare-and-set): read first, release what is still Reserved, and
+    only if it still `may` be sent then (`NotSent`): this process may have been stopped in between."""
     asked = commands.release(agent, to)
-    succeeded(node.api(asked), asked)
+    succeeded(node.api(asked, may=may), asked)
 
 
 def set_ready_at(node: HasApi, agent: str, epoch: int) -> None:

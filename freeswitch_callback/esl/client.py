@@ -381,14 +381,15 @@ class Connection(InboundESL):
             else:
                 self._flowing.wait()
 
-    def api(self, command: str) -> str:
-        """The answer of an API command, as it came (`+OK`, `-ERR …`, a table, JSON …)."""
-        return self.apis(command)[0]
+    def api(self, command: str, may: Callable[[], bool] = lambda: True) -> str:
+        """The answer of an API command, as it came (`+OK`, `-ERR …`, a table, JSON …). `NotSent` if it `may`
+        not be sent any more when all is ready."""
+        return self.apis(command, may=may)[0]
 
-    def apis(self, *texts: str) -> list[str]:
+    def apis(self, *texts: str, may: Callable[[], bool] = lambda: True) -> list[str]:
         """The answers of several, sent in one piece. All are run, whatever the first ones answer."""
         ready = [text if isinstance(text, Command) else commands.api(text) for text in texts]
-        frames = self._send_all(ready)
+        frames = self._send_all(ready, may)
         for command, frame in zip(ready, frames, strict=True):
             if frame.content_type != "api/response":
                 raise CommandFailed(f"FreeSWITCH refused {command.label!r}: {frame.reply}")

@@ -105,14 +105,15 @@ class Node:
         return self._why_down
 
     # --- commands -----------------------------------------------------------------------------------------
-    def api(self, text: str) -> str:
-        """The answer to an API command, which waits for its turn; `FreeSwitchUnreachable` while down."""
-        return self.apis(text)[0]
+    def api(self, text: str, may: Callable[[], bool] = lambda: True) -> str:
+        """The answer to an API command, which waits for its turn; `FreeSwitchUnreachable` while down,
+        `NotSent` if it `may` not be sent any more when its turn has come."""
+        return self.apis(text, may=may)[0]
 
-    def apis(self, *texts: str) -> list[str]:
+    def apis(self, *texts: str, may: Callable[[], bool] = lambda: True) -> list[str]:
         """The answers to several API commands, which take one turn and one round trip."""
         with self._one_at_a_time:
-            return self._connection(texts[0]).apis(*texts)
+            return self._connection(texts[0]).apis(*texts, may=may)
 
     def send_originate(self, originate: Originate, may: Callable[[], bool] = lambda: True) -> str:
         """Sends it with nothing pending before it, if it still `may` be sent then; its Job-UUID.

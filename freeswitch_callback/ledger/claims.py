@@ -19,6 +19,7 @@ from freeswitch_callback.errors import IllegalMove
 from freeswitch_callback.ledger import limits
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note, noted
+from freeswitch_callback.ledger.leases import reservation_of
 from freeswitch_callback.ledger.models import WAITING, Attempt, Recall, Reservation
 from freeswitch_callback.ledger.prepared import Query, addition, alteration, prepared
 from freeswitch_callback.ledger.recalls import keep_back
@@ -173,7 +174,7 @@ def answered(transaction: Transaction, claim: Claim, at: datetime) -> bool:
     row = _fenced(transaction, claim)
     if row is None or row["state"] not in (State.DIALLING, State.CONNECTED):
         return False
-    transaction.change(_first_answer(claim.attempt, at))
+    transaction.together(_first_answer(claim.attempt, at))
     return True
 
 
@@ -193,9 +194,13 @@ def connected(transaction: Transaction, claim: Claim, at: datetime, operator: st
     return True
 
 
-def settle(transaction: Transaction, claim: Claim, settlement: Settlement, ended_at: datetime) -> bool:
-    """Writes the attempt's outcome; the recall is closed, waits again or is parked. The reservation stays
-    until the agent was released."""
+def settle(
+    transaction: Transaction, claim: Claim, settlement: Settlement, ended_at: datetime, *, released: bool
+) -> bool:
+    """Writes the attempt's outcome; the recall is closed, waits again or is parked. The reservation is
+    forgotten if the agent was released, also where the claim is not the newest any more."""
+    if released:
+        transaction.together(reservation_of(claim.attempt))
     row = _fenced(transaction, claim)
     if row is None:
         return False

@@ -8,7 +8,7 @@ may be run again when two writers met: it decides nothing outside.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -31,28 +31,37 @@ LONGEST = 100 * 365 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """One transaction, and the database's clock as it began."""
+    """One transaction, and the database's clock as it began.
+
+    Changes of which nothing is asked (`together`, `tell`) go to PostgreSQL with whatever is said next, the
+    COMMIT in most cases: a message each way costs more than what it says.
+    """
 
     database: peewee.Database
     now: datetime
     teller: str = ""
+    _later: list[tuple[str, list[Any]]] = field(default_factory=list)
 
     def after(self, seconds: float) -> datetime:
         return self.now + timedelta(seconds=max(-LONGEST, min(LONGEST, seconds)))
 
     def rows(self, query: Query) -> list[Row]:
+        self._say_what_waits()
         return list(query.dicts().execute(self.database))
 
     def row(self, query: Query) -> Row | None:
+        self._say_what_waits()
         return next(iter(query.limit(1).dicts().execute(self.database)), None)
 
     def value(self, query: Query) -> Any:
         """The only column of the first row, None without rows."""
+        self._say_what_waits()
         found = next(iter(query.limit(1).tuples().execute(self.database)), None)
         return None if found is None else found[0]
 
     def change(self, query: Query) -> int:
         """Runs an UPDATE or DELETE; how many rows it changed."""
+        self._say_what_waits()
         return int(query.execute(self.database))
 
     def insert(self, table: type[Table], **values: object) -> int:
@@ -63,6 +72,7 @@ class Transaction:
         """Writes rows that have the same columns; their ids."""
         if not rows:
             return []
+        self._say_what_waits()
         insert = insertion(table, tuple(rows[0]))
         ids: list[int] = []
         for some in in_few_sizes(rows):
@@ -76,20 +86,31 @@ class Transaction:
         return self.change(alteration(table)(row, **values))
 
     def together(self, *queries: Ready) -> None:
-        """Runs changes of which nothing is asked, in this order; PostgreSQL gets them in one message."""
-        if not self.database.for_update:
-            for query in queries:
-                query.execute(self.database)
+        """Runs changes of which nothing is asked, in this order."""
+        if self.database.for_update:
+            self._later.extend(query.text(self.database) for query in queries)
             return
-        texts = [query.text(self.database) for query in queries]
-        values = [value for _, given in texts for value in given]
-        self.database.execute_sql("; ".join(text for text, _ in texts), values)
+        for query in queries:
+            query.execute(self.database)
+
+    def _say_what_waits(self) -> None:
+        if self._later:
+            self._say()
+
+    def _say(self, *last: str) -> None:
+        texts = [*(text for text, _ in self._later), *last]
+        values = [value for _, given in self._later for value in given]
+        self._later.clear()
+        self.database.execute_sql("; ".join(texts), values or None)
+
+    def commit(self) -> None:
+        self._say("COMMIT")
 
     def tell(self) -> None:
         """Other processes hear, once this is committed, that a recall may be due sooner. On SQLite nobody
         listens: they see it at their next poll."""
         if self.database.for_update:
-            self.database.execute_sql("SELECT pg_notify(%s, %s)", (CHANNEL, self.teller))
+            self._later.append(("SELECT pg_notify(%s, %s)", [CHANNEL, self.teller]))
 
     def alone(self, *names: str) -> None:
         """Waits for every other transaction that said one of these names; those who say one later wait for
@@ -99,6 +120,7 @@ class Transaction:
         SQLite has one writer, who is alone already.
         """
         if self.database.for_update and names:
+            self._say_what_waits()
             locks = ", ".join(["pg_advisory_xact_lock(hashtextextended(%s, 0))"] * len(names))
             self.database.execute_sql(f"SELECT {locks}", [clean(name, LINE) for name in names])
 

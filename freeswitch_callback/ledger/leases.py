@@ -17,6 +17,7 @@ from freeswitch_callback.core.lifecycle import LIVE, State, move
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note
 from freeswitch_callback.ledger.models import HELD, Attempt, Missed, Recall, Reservation, utc
+from freeswitch_callback.ledger.prepared import Query, prepared
 
 _NAMED = 10
 """Calls that a message names."""
@@ -186,7 +187,13 @@ def reservations(transaction: Transaction, node: str | None) -> list[Reserved]:
 def release(transaction: Transaction, attempt: int) -> bool:
     """Forgets the reservation of an attempt after its agent was released in FreeSWITCH; False if there was
     none."""
-    return transaction.change(Reservation.delete().where(Reservation.attempt == attempt)) > 0
+    return transaction.change(reservation_of(attempt)) > 0
+
+
+@prepared
+def reservation_of(attempt: int) -> Query:
+    """Takes it off the record."""
+    return Reservation.delete().where(Reservation.attempt == attempt)
 
 
 def reserve(transaction: Transaction, node: str, agent: str, engine: str) -> int | None:

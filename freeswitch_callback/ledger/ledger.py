@@ -304,10 +304,12 @@ class Ledger:
         set."""
         return self._database.write(lambda t: claims.connected(t, claim, at, operator))
 
-    def settle(self, claim: Claim, settlement: Settlement, ended_at: datetime) -> bool:
-        """The attempt is over. The reservation stays until `release`."""
+    def settle(
+        self, claim: Claim, settlement: Settlement, ended_at: datetime, *, released: bool = False
+    ) -> bool:
+        """The attempt is over. The reservation stays until the agent was `released`, then or by `release`."""
         write = self._database.write if settlement.retry_in is None else self._sooner
-        return write(lambda t: claims.settle(t, claim, settlement, ended_at))
+        return write(lambda t: claims.settle(t, claim, settlement, ended_at, released=released))
 
     # Leases and reservations
 

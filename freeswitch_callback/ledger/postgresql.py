@@ -135,8 +135,10 @@ class Postgresql:
 
     def _transact(self, begin: str, work: Work[Result]) -> Result:
         with self._connection(f"{begin}; SELECT clock_timestamp()") as (database, now):
-            result = work(Transaction(database, now if self._clock is None else self._clock(), self._teller))
-            database.execute_sql("COMMIT")
+            now = now if self._clock is None else self._clock()
+            transaction = Transaction(database, now, self._teller)
+            result = work(transaction)
+            transaction.commit()
             return result
 
     @contextmanager

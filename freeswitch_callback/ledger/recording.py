@@ -247,14 +247,14 @@ def _newest_call(transaction: Transaction, recall: int) -> datetime:
 
 def reached_by(transaction: Transaction, recall: int, operator: str | None, at: datetime) -> None:
     """All missed calls of the recall know when, and by whom, the client has been reached."""
-    transaction.change(_reached_by(recall, at, operator))
+    transaction.together(_reached_by(recall, at, operator))
 
 
 def note_talk(
     transaction: Transaction, number: str, scope: str, agent: str, at: datetime | None = None
 ) -> None:
     """Whom this client talked to last, at `at` (now); of a talk before the one that is noted, nothing."""
-    transaction.rows(_talk(number, scope, agent, at or transaction.now))
+    transaction.together(_talk(number, scope, agent, at or transaction.now))
 
 
 def close(

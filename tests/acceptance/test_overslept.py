@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from freeswitch_callback.core.facts import Claim, Mode
+from freeswitch_callback.core.facts import Claim, ClosedAs, Mode, Outcome, Settlement
 from freeswitch_callback.engine import recaller, reconciler
 from freeswitch_callback.engine.daemon import Engine
-from tests.acceptance.conftest import House
+from tests.acceptance.conftest import CLIENT, House
 
 AGENT = "1001@default"
+OTHER = "+12025550177"
 
 
 @pytest.fixture
@@ -66,6 +68,48 @@ def test_an_agent_whom_the_other_engine_has_claimed_since_stays_reserved(
     house.missed()
     house.free(AGENT)
     assert sim.wait_for(lambda: house.state(AGENT) == "Reserved")
+    house.until(lambda: not engine.sites[0].recaller.ours)
+    assert house.state(AGENT) == "Reserved"
+    assert [one.engine for one in house.ledger.reservations()] == ["another"]
+
+
+def test_an_agent_whom_another_engine_has_got_since_they_were_looked_at_is_not_let_go(
+    house: House, sim: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine stood still at the end of a recall, between its look at the agent and letting them go."""
+    engine = house.engine()
+    read = recaller.callcenter.read_agent
+
+    def and_then_stands_still(node: Any, agent: str) -> Any:
+        monkeypatch.setattr(recaller.callcenter, "read_agent", read)
+        row = read(node, agent)
+        assert row is not None
+        assert row.state == "Reserved"
+        house.ledger.renew(engine.name, 0.0)
+        for attempt in engine.sites[0].recaller.attempts.values():
+            attempt.held_until = 0.0
+        [held] = house.ledger.held()
+        taken_over = house.ledger.adopt(held.claim, "another", 30.0)
+        assert taken_over is not None
+        house.ledger.settle(
+            taken_over,
+            Settlement(Outcome.CONNECTED, closed_as=ClosedAs.RECALLED),
+            datetime.now(UTC),
+            released=True,
+        )
+        house.missed(phone=OTHER)
+        [other] = [row["recall"] for row in house.rows() if row["phone"] == OTHER]
+        claim = house.ledger.claim(
+            other, engine="another", lease=30.0, node="fs1", agent=AGENT, mode=Mode.AGENT_FIRST,
+            call_uuid="c", job_uuid="j",
+        )  # fmt: skip
+        assert isinstance(claim, Claim)
+        return row
+
+    monkeypatch.setattr(recaller.callcenter, "read_agent", and_then_stands_still)
+    house.missed()
+    house.free(AGENT)
+    house.row(phone=CLIENT, closed_as="recalled")
     house.until(lambda: not engine.sites[0].recaller.ours)
     assert house.state(AGENT) == "Reserved"
     assert [one.engine for one in house.ledger.reservations()] == ["another"]

@@ -20,7 +20,8 @@ class Answering:
         self.answers = list(answers)
         self.asked: list[str] = []
 
-    def api(self, text: str) -> str:
+    def api(self, text: str, may: Callable[[], bool] = lambda: True) -> str:
+        assert may()
         self.asked.append(text.strip())
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
@@ -210,8 +211,8 @@ class TestReserving:
 
     def test_releasing_to_waiting_or_idle(self) -> None:
         node = Answering("+OK\n")
-        callcenter.release(node, "1001@default")
-        callcenter.release(node, "1001@default", to="Idle")
+        callcenter.release(node, "1001@default", lambda: True)
+        callcenter.release(node, "1001@default", lambda: True, to="Idle")
         callcenter.set_ready_at(node, "1001@default", 1795378825)
         assert node.asked == [
             "api callcenter_config agent set state 1001@default Waiting",
@@ -221,7 +222,7 @@ class TestReserving:
 
     def test_releasing_an_agent_who_is_gone_is_told(self) -> None:
         with pytest.raises(CommandFailed):
-            callcenter.release(Answering("-ERR Agent not found!\n"), "1001@default")
+            callcenter.release(Answering("-ERR Agent not found!\n"), "1001@default", lambda: True)
 
     def test_one_agent_is_asked_for_alone(self) -> None:
         """As mod_callcenter prints it (1.10.12, source): what was never set is `(null)`."""
