@@ -321,9 +321,9 @@ def test_the_agent_is_free_again_though_the_database_is_away(house, sim, monkeyp
     house.row(state="connected")
     away = Flag()
 
-    def settle(*args):
+    def settle(*args, **named):
         if away.is_set():
-            return Ledger.settle(engine.ledger, *args)
+            return Ledger.settle(engine.ledger, *args, **named)
         raise DatabaseUnreachable("the database is away")
 
     monkeypatch.setattr(engine.ledger, "settle", settle)
