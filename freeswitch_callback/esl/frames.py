@@ -89,6 +89,7 @@ class Framer:
         size = self._size
         if size < self._wanted or not size:
             return
+        self._wanted = 0
         one = not self._long and len(self._pieces) == 1
         buffer = self._pieces[0] if one else b"".join((self._long, *self._pieces))
         start = 0
@@ -108,7 +109,6 @@ class Framer:
                         start += 1
                     end = buffer.find(b"\n\n", max(start, self._scanned), start + MAX_HEADERS + 2)
                     if end < 0:
-                        self._wanted = 0
                         self._check_unfinished(buffer, start)
                         return
                     self._head = _headers(buffer[start:end])
@@ -193,7 +193,8 @@ class Event:
         if body.startswith(_EVENT_NAME):
             self._begins = _EVENT_NAME
             stop = body.find(b"\n")
-            name = _event_name(body[len(_EVENT_NAME) : stop if stop >= 0 else self._end])
+            line = body[len(_EVENT_NAME) : stop if stop >= 0 else self._end]
+            name = _often_decoded(line) if len(line) <= _OFTEN else _decoded(line)
         else:
             self._begins = body[: body.find(b": ") + 2]
             name = "" if body.startswith(b"\n") else self.get("Event-Name") or ""
@@ -230,12 +231,7 @@ class Event:
             at += len(key)
         stop = raw.find(b"\n", at)
         value = raw[at : stop if stop >= 0 else self._end]
-        if b"%" in value:
-            value = _unquoted(value) if len(value) <= _OFTEN else unquote_to_bytes(value)
-        elif value == b"_undef_":
-            # How FreeSWITCH writes an empty value (switch_event_serialize); encoded text may say it too.
-            return ""
-        return value.decode("utf-8", "backslashreplace")
+        return _often_decoded(value) if b"%" in value and len(value) <= _OFTEN else _decoded(value)
 
     def _is_header(self, at: int) -> bool:
         """Whether no empty line comes before this offset."""
@@ -340,14 +336,9 @@ def clean(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _unquoted(value: bytes) -> bytes:
+def _often_decoded(value: bytes) -> str:
     """Queues, agents and callers come again and again."""
-    return unquote_to_bytes(value)
-
-
-@lru_cache(maxsize=1024)
-def _event_name(raw: bytes) -> str:
-    return _decoded(raw)
+    return _decoded(value)
 
 
 @lru_cache(maxsize=1024)

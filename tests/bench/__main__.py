@@ -13,11 +13,14 @@ import sys
 import time
 from pathlib import Path
 
+_SIZES = ("1000", "10000", "100000", "1000000")
 ROWS: dict[str, list[str]] = {
     "events": ["tests.bench.events"],
     "recording": ["tests.bench.recording"],
     "reaction-sqlite": ["tests.bench.reaction", "--database", "sqlite", "--polls", "1", "5"],
     "reaction-postgresql": ["tests.bench.reaction", "--database", "postgresql"],
+    "growth-sqlite": ["tests.bench.reaction", "--database", "sqlite", "--growth", *_SIZES],
+    "growth-postgresql": ["tests.bench.reaction", "--database", "postgresql", "--growth", *_SIZES],
     "throughput-sqlite": ["tests.bench.throughput", "--database", "sqlite"],
     "throughput-postgresql": ["tests.bench.throughput", "--database", "postgresql"],
     "engines": ["tests.bench.engines"],

@@ -21,7 +21,7 @@ import json  # noqa: E402
 import sqlite3  # noqa: E402
 import time  # noqa: E402
 import uuid  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
+from collections.abc import Callable, Iterator, Sequence  # noqa: E402
 from contextlib import closing, contextmanager  # noqa: E402
 from datetime import UTC, datetime  # noqa: E402
 from typing import Any  # noqa: E402
@@ -78,6 +78,23 @@ def run(
         "ratio_p50": round(ours["p50"] / floor["p50"], 2),
         "ratio_p99": round(ours["p99"] / floor["p99"], 2),
     } | polled
+
+
+def grown(database_kind: str, sizes: Sequence[int], times: int = 150) -> dict[str, Any]:
+    """The same with so many recalls open, without what stands beside it; and the last p50 by the first."""
+    found = {}
+    for recalls in sizes:
+        centre = ContactCentre(1_000, 20, TALKS)
+        try:
+            with database(database_kind) as url:
+                fill(url, recalls, 20)
+                centre.ask("traffic", per_second=10.0)
+                reaction = _ours(url, centre, times, 0.1)
+        finally:
+            centre.close()
+        found[str(recalls)] = {name: reaction[name] for name in ("p50", "p99", "late", "memory_mb")}
+    first, *_, last = found.values()
+    return {"database": database_kind, **found, "growth_p50": round(last["p50"] / first["p50"], 2)}
 
 
 def _ours(url: str, centre: ContactCentre, times: int, gap: float) -> dict[str, Any]:
@@ -245,7 +262,11 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=1_000)
     parser.add_argument("--times", type=int, default=300)
     parser.add_argument("--polls", type=float, nargs="*", default=[])
+    parser.add_argument("--growth", type=int, nargs="*", metavar="RECALLS", help="with so many recalls each")
     given = parser.parse_args()
+    if given.growth:
+        print(json.dumps(grown(given.database, given.growth), indent=2))
+        return
     found = run(given.database, given.recalls, given.agents, times=given.times, polls=tuple(given.polls))
     print(json.dumps(found, indent=2))
 

@@ -104,6 +104,16 @@ class TestFramer:
         with pytest.raises(ProtocolError):
             next(frames)
 
+    def test_who_takes_one_frame_at_a_time_gets_a_short_one_behind_a_long_one(self) -> None:
+        framer = Framer()
+        long = b"Content-Type: api/response\nContent-Length: 1000\n\n" + b"x" * 1000
+        framer.feed(long[:200])
+        assert list(framer.frames()) == []
+        framer.feed(long[200:])
+        assert next(framer.frames()).body == b"x" * 1000
+        framer.feed(b"Content-Type: auth/request\n\n")
+        assert next(framer.frames()).content_type == "auth/request"
+
     @given(st.binary(max_size=300))
     def test_any_bytes_are_frames_or_a_protocol_error_or_not_finished(self, stream: bytes) -> None:
         try:
