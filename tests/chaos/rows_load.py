@@ -17,8 +17,9 @@ from tests.chaos.world import World
 
 _LONG, _SHORT = 900.0, 75.0
 """Seconds of load."""
-_WARM_UP = 0.2
-"""Of that time: memory, pools and threads come to the size that they need."""
+_WARM_UP = 0.4
+"""Of that time: memory, pools and threads come to the size that they need; what ended is remembered for five
+minutes (`capture`)."""
 _SAMPLES = 100
 _EVERY = 0.5
 """Seconds between callers."""
