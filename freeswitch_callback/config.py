@@ -49,7 +49,7 @@ from freeswitch_callback.config_values import (
 )
 from freeswitch_callback.core.capture import CaptureRules, Direct
 from freeswitch_callback.core.dispatch import Fairness
-from freeswitch_callback.core.facts import Mode
+from freeswitch_callback.core.facts import Accept, Mode
 from freeswitch_callback.core.gates import CapRules
 from freeswitch_callback.core.hours import Window
 from freeswitch_callback.core.numbers import NumberRules
@@ -161,6 +161,8 @@ class Recall:
     ring_timeout: float = _key(as_ring_time, 30.0)
     min_talk: float = _key(as_duration, 10.0)
     agent_rest: float = _key(as_duration, 60.0)
+    accept: Accept = _key(as_one_of(Accept), Accept.PHONE)
+    accept_within: float = _key(as_length_of_time, 20.0)
     hours: tuple[Window, ...] = _key(as_hours, (Window(frozenset(range(5)), 9 * 60, 20 * 60),))
     holidays: tuple[str, ...] = _key(as_list_of(as_calendar), ("client",))
     zone: str = _key(as_zone, "America/New_York")

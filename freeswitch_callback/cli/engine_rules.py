@@ -11,7 +11,7 @@ import structlog
 from freeswitch_callback.cli.context import gate_rules
 from freeswitch_callback.config import Configuration
 from freeswitch_callback.core.dispatch import Fairness
-from freeswitch_callback.core.facts import Mode
+from freeswitch_callback.core.facts import Accept, Mode
 from freeswitch_callback.core.schedule import RetryRules
 from freeswitch_callback.engine.attempts import RecallRules
 from freeswitch_callback.engine.daemon import EngineRules, NodeAddress
@@ -35,6 +35,7 @@ def recall_rules(configuration: Configuration, queue: str) -> RecallRules:
         prefer_agent=recall.prefer_agent,
         ring_timeout=recall.ring_timeout,
         agent_rest=recall.agent_rest,
+        accept_within=recall.accept_within if recall.accept is Accept.PAGE else None,
         retry=RetryRules(
             recall.attempts,
             delays,
@@ -51,6 +52,11 @@ def engine_rules(configuration: Configuration) -> EngineRules:
         if not recall.caller_id_number:
             raise ConfigurationError(
                 f"{where}.caller_id_number is missing: the number that clients see you call from"
+            )
+        if recall.mode is Mode.QUEUE and recall.accept is Accept.PAGE:
+            raise ConfigurationError(
+                f'{where}.accept = "page" needs an agent to ask, and mode "queue" reserves nobody: use '
+                f'mode "agent-first" or "client-first"'
             )
     return EngineRules(
         capture=configuration.capture.rules(),

@@ -112,6 +112,13 @@ class Mode(StrEnum):
     QUEUE = "queue"
 
 
+class Accept(StrEnum):
+    """By what an agent takes a recall."""
+
+    PHONE = "phone"  # it rings, and they answer
+    PAGE = "page"  # nothing is dialled before they have said so there
+
+
 class Outcome(StrEnum):
     """What became of one attempt."""
 
@@ -198,6 +205,41 @@ class Claim:
     agent: str | None
     call_uuid: str
     job_uuid: str
+
+
+class Say(StrEnum):
+    """What is said of a recall that is offered to an agent."""
+
+    ACCEPT = "accept"
+    POSTPONE = "postpone"
+    REJECT = "reject"
+    SERVED = "served"  # by nobody on a page: the client talked to somebody meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A word on one attempt, mostly its agent's. `until`: when a postponed recall is due; `reason`: why it is
+    rejected. Of a client who was served: `by` whom, `until` then, and as what it is closed."""
+
+    attempt: int
+    say: Say
+    by: str
+    until: datetime | None = None
+    reason: str = ""
+
+
+class Result(StrEnum):
+    """What a conversation came to, by the operator's word."""
+
+    REACHED = "reached"
+    VOICEMAIL = "voicemail"
+    WRONG_PERSON = "wrong_person"
+    BAD_LINE = "bad_line"
+    CALL_AGAIN = "call_again"  # the client asked for another moment
+
+
+CALL_AGAIN = frozenset(Result) - {Result.REACHED}
+"""Results after which the client is still to be called."""
 
 
 @dataclass(frozen=True, slots=True)

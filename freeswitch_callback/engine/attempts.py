@@ -10,7 +10,7 @@ from gevent.event import Event as Flag
 
 from freeswitch_callback.core.attempt import Progress, advance
 from freeswitch_callback.core.dispatch import Fairness, QueueRules
-from freeswitch_callback.core.facts import Claim, Due, Event, Mode, Settlement
+from freeswitch_callback.core.facts import Claim, Decision, Due, Event, Mode, Settlement
 from freeswitch_callback.core.schedule import RetryRules, agent_rest
 from freeswitch_callback.engine.switchboard import Switchboard
 from freeswitch_callback.esl.callcenter import Agent
@@ -22,7 +22,11 @@ _DELAYS = ("busy_delay_time", "reject_delay_time", "no_answer_delay_time")
 
 @dataclass(frozen=True, slots=True)
 class RecallRules:
-    """How one queue's clients are called back. Times in seconds."""
+    """How one queue's clients are called back. Times in seconds.
+
+    `accept_within`: nothing is dialled before the agent has said so on their page, and after that long
+    another agent is asked. None: to pick up the phone says it.
+    """
 
     dial_string: str
     caller_id_number: str
@@ -32,6 +36,7 @@ class RecallRules:
     prefer_agent: float = 0.0
     ring_timeout: float = 30.0
     agent_rest: float = 60.0
+    accept_within: float | None = None
     retry: RetryRules = field(default_factory=RetryRules)
 
     def way_to(self, number: str) -> str:
@@ -59,6 +64,8 @@ class Attempt:
         self.changed = Flag()
         self.somebody_else = False  # it was the agent: any other may take the recall at once
         self.verdict: Settlement | None = None  # how it ended, where no event can tell
+        self.decision: Decision | None = None  # the agent's word
+        self.hung_up = False  # because of it
         self.answer_noted = False
         self.connection_noted = False
         self.interrupted = False

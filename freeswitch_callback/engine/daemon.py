@@ -16,7 +16,7 @@ from gevent.event import Event as Flag
 from freeswitch_callback.core import capture
 from freeswitch_callback.core.capture import CaptureRules
 from freeswitch_callback.core.catchup import Heard
-from freeswitch_callback.core.facts import Event
+from freeswitch_callback.core.facts import Decision, Event
 from freeswitch_callback.core.gates import GateRules
 from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.engine.alarms import Alarms, Name
@@ -191,6 +191,7 @@ class Engine:
                 if now - expired >= self._rules.poll:  # a write: not between an agent and a call
                     expired = now
                     self._ledger.expire()
+                    self._hear_decisions()
             except DatabaseUnreachable as error:
                 log.debug("recalls_paused", error=str(error))
                 wait = self._rules.poll
@@ -237,8 +238,27 @@ class Engine:
         self.wake()
 
     def _listen(self) -> None:
-        """What other engines and commands do to recalls; without a word from them the poll finds it."""
-        self._ledger.listen(self.wake)
+        """What other engines, commands and pages do; without a word from them the poll finds it."""
+
+        def heard() -> None:
+            self.wake()
+            self._hear_decisions()
+
+        self._ledger.listen(heard)
+
+    def decide(self, agent: str, decision: Decision) -> bool:
+        """An agent's word on a recall that is offered to them; see `Ledger.decide`."""
+        decided = self._ledger.decide(agent, decision)
+        if decided:
+            self._hear_decisions()
+        return decided
+
+    def _hear_decisions(self) -> None:
+        try:
+            for site in self.sites:
+                site.recaller.hear_decisions()
+        except DatabaseUnreachable as error:
+            log.debug("decisions_not_heard", error=str(error), hint="they are asked for again")
 
     def _keep_leases(self) -> None:
         loop = self.loops.add("leases")
@@ -257,6 +277,8 @@ class Engine:
     def _finish(self) -> None:
         """Within 10 s: what was not sent is given back; what is up is left to the next engine, at once."""
         deadline = self.clock.monotonic() + self._rules.finishing
+        for site in self.sites:
+            site.recaller.ask_no_more()
         while any(site.recaller.in_between for site in self.sites) and self.clock.monotonic() < deadline:
             self._wake.clear()
             self.clock.wait(self._wake, 0.1)

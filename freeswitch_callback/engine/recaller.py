@@ -25,9 +25,10 @@ from gevent.pool import Pool
 from freeswitch_callback.core import dispatch
 from freeswitch_callback.core.attempt import FAULTS, Progress, outcome
 from freeswitch_callback.core.dispatch import Assignment, Operator, QueueRules
-from freeswitch_callback.core.facts import Claim, Due, Event, Outcome, Settlement
+from freeswitch_callback.core.facts import Claim, Due, Event, Outcome, Say, Settlement
 from freeswitch_callback.core.gates import Gate, Verdict
 from freeswitch_callback.core.schedule import agent_was_away, settle
+from freeswitch_callback.engine import offers
 from freeswitch_callback.engine.attempts import Attempt, RecallRules, length_of_rest
 from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.engine.gatekeeper import Gatekeeper
@@ -323,6 +324,8 @@ class Recaller:
                 if not self._still_free(row) or not reserved:
                     attempt.somebody_else = True  # the picture of this agent is right now
                     return self._step_back(attempt, reserved)
+                if rules.accept_within is not None and not self._accepted(attempt, rules):
+                    return self._step_back(attempt, reserved)
             originate = self._originate(claim, recall, rules)
         except (FreeSwitchError, UnsafeValue) as error:
             log.error("recall_not_sent", recall=recall.id, agent=claim.agent, error=str(error))
@@ -343,6 +346,37 @@ class Recaller:
             log.warning("originate_unanswered", recall=recall.id, error=str(error))
         log.info("recall", recall=recall.id, node=self.node.name, agent=claim.agent, mode=str(claim.mode))
         return True
+
+    def _accepted(self, attempt: Attempt, rules: RecallRules) -> bool:
+        """Whether the agent, who is reserved, has said yes on their page, and still is there for it."""
+        claim, within = attempt.claim, rules.accept_within or 0.0
+        decision = offers.wait_for_word(self._ledger, attempt, within, self._stopping, self._clock)
+        if decision is not None and decision.say is Say.ACCEPT:
+            attempt.somebody_else = not self._still_free(callcenter.read_agent(self.node, claim.agent or ""))
+            open_ones, _ = self._gatekeeper.sift([attempt.recall], self._clock.now())
+            return bool(open_ones) and not attempt.somebody_else
+        attempt.somebody_else = True
+        if decision is None and not self._stopping.is_set():
+            log.info("recall_not_accepted", recall=claim.recall, agent=claim.agent)
+            self._rest(claim.agent, rules.agent_rest)
+        return False
+
+    def hear_decisions(self) -> None:
+        """Agents may have said something on their pages."""
+        offers.hear(self._ledger, self.attempts.values())
+
+    def ask_no_more(self) -> None:
+        """Whoever waits for an agent's word looks whether we are stopping."""
+        for attempt in self.attempts.values():
+            attempt.changed.set()
+
+    def _hang_up(self, attempt: Attempt) -> None:
+        """The agent does not want the call that rings them."""
+        attempt.hung_up = True
+        try:
+            callcenter.uuid_kill(self.node, attempt.claim.call_uuid)
+        except FreeSwitchError as error:
+            log.warning("not_hung_up", call_uuid=attempt.claim.call_uuid, error=str(error))
 
     def _written_as_sent(self, claim: Claim) -> bool:
         """Whether it may be sent now: on record as sent, and nobody has asked us to stop."""
@@ -404,7 +438,11 @@ class Recaller:
         elif claim.agent is not None and reserved is not False:
             # Whoever has taken it over may have let the agent go before we reserved them.
             self._give_back_late(claim.agent)
-        self._patiently(lambda: self._ledger.abort(claim), "give a recall back")
+        decision = attempt.decision
+        if decision is None or decision.say is Say.ACCEPT:
+            self._patiently(lambda: self._ledger.abort(claim), "give a recall back")
+        else:
+            self._patiently(lambda: self._ledger.obey(claim, decision), "do as an agent says")
         return False
 
     def _originate(self, claim: Claim, recall: Due, rules: RecallRules) -> commands.Originate:
@@ -442,12 +480,16 @@ class Recaller:
                 break
             if outcome(progress) is not None and not attempt.interrupted:  # not of what has come since
                 break
+            if offers.declined(attempt) and not attempt.hung_up:
+                self._hang_up(attempt)
             attempt.changed.wait()
             attempt.changed.clear()
         rules = self._rules(claim.queue or "")
         recall = attempt.recall
-        verdict = attempt.verdict or settle(
-            attempt.progress, recall.attempts, recall.failures, rules.retry, random.random()
+        verdict = (
+            attempt.verdict
+            or offers.settlement(attempt, self._clock.time())
+            or settle(attempt.progress, recall.attempts, recall.failures, rules.retry, random.random())
         )
         with self._stopping_waits():
             self._settle(attempt, verdict)
@@ -461,7 +503,7 @@ class Recaller:
             self._faulty_until = self._clock.time() + 60.0
         given_back = False
         if claim.agent is not None and (ours := self._while_ours(attempt)) is not None:
-            if agent_was_away(settlement, claim.mode):
+            if agent_was_away(settlement, claim.mode) and not attempt.hung_up:
                 agent = self.switchboard.agents.get(claim.agent)
                 self._rest(claim.agent, length_of_rest(rules, agent, settlement.hangup_cause))
             talked = attempt.progress.connected is not None

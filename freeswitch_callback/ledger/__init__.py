@@ -6,6 +6,7 @@ from freeswitch_callback.ledger.leases import Held, Reserved
 from freeswitch_callback.ledger.ledger import Ledger
 from freeswitch_callback.ledger.limits import Breaker, CapsOf
 from freeswitch_callback.ledger.operations import OpeningOf, Replayed
+from freeswitch_callback.ledger.operators import Became, Card
 from freeswitch_callback.ledger.recording import NO_NUMBER, Recorded, Told, completed
 from freeswitch_callback.ledger.report import Report
 from freeswitch_callback.ledger.tellings import Answered, CalledOut, NotTaken, Outcome, Telling
@@ -15,9 +16,11 @@ __all__ = [
     "NO_NUMBER",
     "Answered",
     "Away",
+    "Became",
     "Breaker",
     "CalledOut",
     "CapsOf",
+    "Card",
     "Filter",
     "Held",
     "Judge",

@@ -17,7 +17,7 @@ import peewee
 
 from freeswitch_callback.core import facts
 from freeswitch_callback.core.catchup import OnRecord
-from freeswitch_callback.core.facts import Claim, ClosedAs, Due, Mode, Opening, Settlement
+from freeswitch_callback.core.facts import Claim, ClosedAs, Decision, Due, Mode, Opening, Settlement
 from freeswitch_callback.core.gates import CapRules, Case, DoNotCall, Verdict
 from freeswitch_callback.ledger import (
     catchup,
@@ -28,6 +28,7 @@ from freeswitch_callback.ledger import (
     limits,
     migrations,
     operations,
+    operators,
     recalls,
     recording,
     views,
@@ -41,6 +42,7 @@ from freeswitch_callback.ledger.late import Late
 from freeswitch_callback.ledger.leases import Held, Reserved, Stranded
 from freeswitch_callback.ledger.limits import Breaker, CapsOf
 from freeswitch_callback.ledger.operations import OpeningOf, Replayed
+from freeswitch_callback.ledger.operators import Became, Card
 from freeswitch_callback.ledger.recording import Recorded
 from freeswitch_callback.ledger.report import Report
 from freeswitch_callback.ledger.tellings import NotTaken, Outcome, Telling, take_all
@@ -310,6 +312,54 @@ class Ledger:
         """The attempt is over. The reservation stays until the agent was `released`, then or by `release`."""
         write = self._database.write if settlement.retry_in is None else self._sooner
         return write(lambda t: claims.settle(t, claim, settlement, ended_at, released=released))
+
+    # What operators say
+
+    def decide(self, agent: str, decision: Decision) -> bool:
+        """An agent's word on an attempt of theirs. False if it comes too late, or another came first."""
+        return self._sooner(lambda t: operators.decide(t, agent, decision))
+
+    def decisions(self, attempts: Sequence[int]) -> list[Decision]:
+        """What was said of these attempts."""
+        return self._database.read(lambda t: operators.decisions(t, attempts))
+
+    def obey(self, claim: Claim, decision: Decision) -> bool:
+        """As `abort`; the recall is postponed or closed as `rejected`, as the agent said."""
+        return self._sooner(lambda t: operators.obey(t, claim, decision))
+
+    def remark(self, recall: int, who: str, text: str) -> int:
+        """Adds a remark to a recall; its id. Raises `NotFound`."""
+        return self._database.write(lambda t: operators.remark(t, recall, who, text))
+
+    def note_result(
+        self,
+        attempt: int,
+        agent: str,
+        result: facts.Result,
+        by: str,
+        *,
+        retry_in: float,
+        most: int,
+        expire: float,
+    ) -> Became:
+        """What an agent's conversation came to; it may put the recall back. See `operators.result`."""
+        return self._sooner(
+            lambda t: operators.result(
+                t, attempt, agent, result, by, retry_in=retry_in, most=most, expire=expire
+            )
+        )
+
+    def card(self, attempt: int) -> Card:
+        """What whoever calls this client is to know. Raises `NotFound`."""
+        return self._database.read(lambda t: operators.card_of(t, attempt))
+
+    def at_hand(self, agent: str) -> int | None:
+        """The attempt that is this agent's now: offered to them, ringing, or talking."""
+        return self._database.read(lambda t: operators.at_hand(t, agent))
+
+    def latest(self, agent: str) -> int | None:
+        """The attempt of this agent that ended last."""
+        return self._database.read(lambda t: operators.latest(t, agent))
 
     # Leases and reservations
 

@@ -252,6 +252,28 @@ STEPS = (
             "CREATE UNIQUE INDEX on_the_line_phone ON on_the_line (node, phone)",
         ),
     ),
+    Step(
+        "operators",
+        (
+            "ALTER TABLE attempt ADD COLUMN said TEXT",
+            "ALTER TABLE attempt ADD COLUMN said_by TEXT",
+            "ALTER TABLE attempt ADD COLUMN said_until {time}",
+            "ALTER TABLE attempt ADD COLUMN said_why TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE attempt ADD COLUMN result TEXT",
+            "ALTER TABLE attempt ADD COLUMN result_by TEXT",
+            "CREATE INDEX attempt_agent ON attempt (agent, id) WHERE agent IS NOT NULL",
+            """
+            CREATE TABLE remark (
+                id {id},
+                recall BIGINT NOT NULL,
+                at {time} NOT NULL,
+                who TEXT NOT NULL,
+                text TEXT NOT NULL
+            )
+            """,
+            "CREATE INDEX remark_recall ON remark (recall, id)",
+        ),
+    ),
 )
 LATEST = len(STEPS)
 

@@ -161,7 +161,8 @@ class Recall(Table):
 class Attempt(Table):
     """One originate, written before it is sent. `core_uuid` is the FreeSWITCH that it was sent to: another
     one afterwards means that its memory of the call is gone. `counts`, for the caps: it rang the client, or
-    still may; `prefix` is the number's as the configuration cut it then."""
+    still may; `prefix` is the number's as the configuration cut it then. `said…`: the operator's word while
+    it was offered to them; `result`: what they say that it came to."""
 
     recall = peewee.BigIntegerField()
     node = Text()
@@ -180,6 +181,12 @@ class Attempt(Table):
     number = Text()
     prefix = Text()
     counts = peewee.BooleanField(default=True)
+    said = Text(null=True)
+    said_by = Text(null=True)
+    said_until = Utc(null=True)
+    said_why = Text(LINE, default="")
+    result = Text(null=True)
+    result_by = Text(null=True)
 
 
 class Reservation(Table):
@@ -201,6 +208,15 @@ class Journal(Table):
     recall = peewee.BigIntegerField(null=True)
     missed = peewee.BigIntegerField(null=True)
     detail = Json()
+
+
+class Remark(Table):
+    """What a person wrote about a recall, for whoever calls this client next."""
+
+    recall = peewee.BigIntegerField()
+    at = Utc()
+    who = Text()
+    text = Text(LINE)
 
 
 class Dnc(Table):

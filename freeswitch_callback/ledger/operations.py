@@ -14,7 +14,7 @@ from freeswitch_callback.core.lifecycle import State, move
 from freeswitch_callback.ledger import leases, recording
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note
-from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall, Talk
+from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall, Remark, Talk
 from freeswitch_callback.ledger.views import missed_of
 
 BATCH = 200
@@ -126,7 +126,7 @@ def purge(transaction: Transaction, missed: Sequence[int]) -> int:
         Recall.id << empty, Recall.number == Talk.number, Recall.scope == Talk.scope
     )
     transaction.change(Talk.delete().where(peewee.fn.EXISTS(of_client)))
-    for table in (Attempt, Journal):
+    for table in (Attempt, Journal, Remark):
         transaction.change(table.delete().where(table.recall << empty))
     transaction.change(Recall.delete().where(Recall.id << empty))
     return purged
@@ -200,7 +200,7 @@ def _wait_anew(transaction: Transaction, row: Row, by: str, opening: Opening) ->
 
 def _join(transaction: Transaction, row: Row, open_one: Row, by: str) -> None:
     """A closed recall becomes part of the number's open one, with its missed calls, attempts and journal."""
-    for table in (Missed, Attempt, Journal):
+    for table in (Missed, Attempt, Journal, Remark):
         transaction.change(table.update(recall=open_one["id"]).where(table.recall == row["id"]))
     transaction.change(Recall.delete().where(Recall.id == row["id"]))
     note(transaction, by, "joined", open_one["id"], was=row["id"], closed_as=row["closed_as"])

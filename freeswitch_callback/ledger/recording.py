@@ -10,7 +10,7 @@ from datetime import datetime
 import peewee
 
 from freeswitch_callback.core import facts
-from freeswitch_callback.core.facts import ClosedAs, Opening
+from freeswitch_callback.core.facts import ClosedAs, Opening, Say
 from freeswitch_callback.core.lifecycle import State, move
 from freeswitch_callback.ledger import catchup, dnc
 from freeswitch_callback.ledger.database import Row, Transaction
@@ -199,7 +199,7 @@ def close_served(
 ) -> int:
     """Closes the waiting recall of a client who has been talked to, at `at` (now) by `operator`; how many
     that were (0 or 1). One that a later call of theirs has joined or opened stays: this may be told late, or
-    again."""
+    again. Whoever waits for an agent to take the recall is told (`Say.SERVED`)."""
     open_one = transaction.rows(transaction.locked(_open_recall(number, scope)))
     return _reached(transaction, open_one, closed_as, by, operator, at)
 
@@ -238,6 +238,11 @@ def _reached(
     for recall in about_it:
         close(transaction, recall, State.WAITING, closed_as, by)
         reached_by(transaction, recall, operator, at)
+    for row in recalls:
+        if row["state"] == State.CLAIMED and _newest_call(transaction, row["id"]) <= at:
+            word = {"said": Say.SERVED, "said_by": operator or "", "said_until": at, "said_why": closed_as}
+            live = (Attempt.recall == row["id"]) & Attempt.outcome.is_null() & Attempt.said.is_null()
+            transaction.change(Attempt.update(**word).where(live))
     return len(about_it)
 
 

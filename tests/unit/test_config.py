@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from freeswitch_callback.cli.context import gate_rules
-from freeswitch_callback.cli.engine_rules import recall_rules
+from freeswitch_callback.cli.engine_rules import engine_rules, recall_rules
 from freeswitch_callback.config import load, parse
 from freeswitch_callback.core.dispatch import Fairness
 from freeswitch_callback.core.facts import Mode
@@ -187,6 +187,22 @@ prefer_agent = "10m"
     assert (day.caps.per_number, day.caps.breaker, day.caps.breaker_within) == (2, 7, 600.0)
     assert recall_rules(configuration, "night@default").prefer_agent == 600.0
     assert hash(day) != hash(night)
+
+
+def test_a_page_that_accepts_needs_an_agent_to_ask():
+    configuration = read("""
+[recall]
+caller_id_number = "+12025559999"
+accept = "page"
+[recall.queues."night@default"]
+accept = "phone"
+mode = "queue"
+""")
+    assert recall_rules(configuration, "day@default").accept_within == 20.0
+    assert recall_rules(configuration, "night@default").accept_within is None
+    engine_rules(configuration)
+    with pytest.raises(ConfigurationError, match=r'recall.accept = "page" needs an agent'):
+        engine_rules(read('[recall]\ncaller_id_number = "+12025559999"\naccept = "page"\nmode = "queue"\n'))
 
 
 def test_without_a_server_there_is_nothing_to_do():
