@@ -148,12 +148,12 @@ def read_last_stay(leg: Leg, variable: Callable[[str], str | None]) -> None:
 def read_talk(leg: Leg, variable: Callable[[str], str | None], bridged: float) -> None:
     """Note a conversation that only the leg's variables tell of. `bridged`: seconds, 0 for never.
 
-    Whole seconds here: a stay that began in the second in which the agent answered is the one that was
-    answered.
+    An agent's answer is told in whole seconds. The bridge that it led to, if that was in the same second, has
+    the moment; else a stay that began in that second is the one that was answered.
     """
     answered = float(whole(variable("cc_queue_answered_epoch")))
     if answered:
-        answered += 0.999999
+        answered = bridged if answered <= bridged < answered + 1.0 else answered + 0.999999
     elif bridged and leg.bridge_cause not in _NOT_A_TALK:
         answered = bridged
     if answered:

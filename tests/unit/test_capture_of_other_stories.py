@@ -121,6 +121,34 @@ def test_that_an_agent_talked_is_told_by_the_callers_leg_alone_too(story, rings)
     assert rows(of_caller + others) == [row]
 
 
+def test_who_is_transferred_within_the_second_of_the_answer_and_gives_up_is_missed(story):
+    """The agent's leg tells everything after the caller's last event."""
+    story.sim.set_behaviour("1001@default", Answers(after=0.0))
+    story.passes(0.3)
+    call = story.sim.call(CALLER, to="3000", hangs_up_after_talk=None)
+    story.at_work()
+    story.passes(0.2)
+    assert call.talking
+    story.at_work("On Break")
+    call.transfer("3000")
+    story.passes(7)
+    call.hang_up()
+    story.passes(1)
+    events = story.events
+    talk, again = (
+        next(
+            event.timestamp for event in events if event.name == name and event.get("Unique-ID") == call.uuid
+        )
+        for name in ("CHANNEL_BRIDGE", "CHANNEL_UNBRIDGE")
+    )
+    assert int(talk) == int(again)
+    others = [event for event in events if event.get("Unique-ID") not in (None, call.uuid)]
+    of_caller = [event for event in events if event not in others]
+    [row] = rows(of_caller)
+    assert row.timewait == pytest.approx(7, abs=1)
+    assert rows(of_caller + others) == [row]
+
+
 def test_who_is_transferred_and_answered_again_is_served(story):
     call = story.sim.call(CALLER, to="3000", hangs_up_after_talk=None)
     story.at_work()
