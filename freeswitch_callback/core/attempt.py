@@ -39,6 +39,9 @@ _CLIENT = {
     "CALL_REJECTED": Outcome.CLIENT_REJECTED,
 }
 
+_NEIGHBOURS = 2.0
+"""Seconds by which events that belong together may seem to be in the wrong order."""
+
 _REFUSED = frozenset(_CLIENT) - {"ORIGINATOR_CANCEL"}
 """How a client's leg ends that there was and that nobody took."""
 
@@ -70,6 +73,12 @@ class Progress:
         if self.bridged is None or self.second_answered is None:
             return None
         return max(self.bridged, self.second_answered)
+
+    @property
+    def clocks_disagree(self) -> bool:
+        """Whether the talk ended before it began: one of both was told by another clock, while nobody
+        listened, and how long they talked cannot be known."""
+        return self.talked < -_NEIGHBOURS
 
     @property
     def talked(self) -> float:

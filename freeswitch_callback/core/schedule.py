@@ -61,7 +61,7 @@ def settle(
     if ended is None:
         raise ValueError("the attempt goes on")
     result, cause = ended
-    if result is Outcome.CONNECTED and progress.talked >= rules.min_talk:
+    if result is Outcome.CONNECTED and (progress.talked >= rules.min_talk or progress.clocks_disagree):
         return Settlement(result, cause, closed_as=ClosedAs.RECALLED)
     if result is Outcome.UNALLOCATED:
         return Settlement(result, cause, closed_as=ClosedAs.EXHAUSTED, note="unallocated number")
