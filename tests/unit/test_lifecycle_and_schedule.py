@@ -102,7 +102,7 @@ def test_another_agent_is_tried_at_once_without_jitter_or_growth():
 
 @pytest.mark.parametrize(("talked", "closed"), [(-3599.7, True), (-0.3, False), (9.9, False), (10.0, True)])
 def test_a_talk_that_ended_before_it_began_is_taken_for_long_enough(talked, closed):
-    """Its two ends were told by clocks that disagree: to call whoever was reached again is the worse mistake."""
+    """Its ends were told by clocks that disagree: to call whoever was reached again is the worse mistake."""
     settlement = settle(ended(A, answered=True, talked=talked), 0, 0, RetryRules(min_talk=10.0))
     assert (settlement.closed_as is ClosedAs.RECALLED) is closed
 
