@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from freeswitch_callback.config_values import (
     Parser,
     Wrong,
+    as_address,
     as_breaker,
     as_calendar,
     as_caller_id,
@@ -35,7 +36,10 @@ from freeswitch_callback.config_values import (
     as_folders,
     as_hours,
     as_length_of_time,
+    as_links,
     as_list_of,
+    as_names,
+    as_network,
     as_number,
     as_one_of,
     as_prefix,
@@ -44,8 +48,10 @@ from freeswitch_callback.config_values import (
     as_text,
     as_type_of_number,
     as_whole,
+    as_yes_or_no,
     as_zone,
     as_zones,
+    places_in,
 )
 from freeswitch_callback.core.capture import CaptureRules, Direct
 from freeswitch_callback.core.dispatch import Fairness
@@ -173,6 +179,27 @@ class Recall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Web:
+    """What people and programs reach by HTTP. Without the section there is none."""
+
+    enabled: bool = _key(as_yes_or_no, True)
+    listen: tuple[str, int] = _key(as_address, ("127.0.0.1", 8088))
+    tls_certificate: str | None = _key(as_text, None)
+    tls_key: str | None = _key(as_text, None)
+    trusted_proxies: tuple[str, ...] = _key(as_list_of(as_network), ())
+    session_lifetime: float = _key(as_length_of_time, 12 * 3600.0)
+    session_idle: float = _key(as_length_of_time, 3600.0)
+    open_metrics: bool = _key(as_yes_or_no, False)
+    agents: Mapping[str, str] = _key(as_names, factory=dict)
+    queues: Mapping[str, str] = _key(as_names, factory=dict)
+    links: Mapping[str, str] = _key(as_links, factory=dict)
+
+
+LINK_PLACES = ("number", "phone", "queue", "caller_name", "missed")
+"""What may stand in braces in a link, besides the variables that are kept in `extra`; `missed` is its id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     database: Database
     freeswitch: tuple[FreeSwitch, ...]
@@ -182,6 +209,7 @@ class Configuration:
     recall: Recall
     queues: Mapping[str, Recall]
     poll: float
+    web: Web | None = None
 
     def recall_for(self, queue: str) -> Recall:
         return self.queues.get(queue, self.recall)
@@ -209,7 +237,7 @@ def parse(text: str, environ: Mapping[str, str] = os.environ) -> Configuration:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"not TOML: {error}") from error
-    _known(data, {"database", "freeswitch", "capture", "numbers", "caps", "recall"}, "")
+    _known(data, {"database", "freeswitch", "capture", "numbers", "caps", "recall", "web"}, "")
     recall_table = _table(data, "recall")
     overrides = _table(recall_table, "queues", "recall.")
     poll = recall_table.get("poll", "5s")
@@ -230,7 +258,37 @@ def parse(text: str, environ: Mapping[str, str] = os.environ) -> Configuration:
         recall=base,
         queues=queues,
         poll=_value(as_length_of_time, poll, "recall.poll"),
+        web=_web(data, capture.variables),
     )
+
+
+def _web(data: Mapping[str, Any], variables: tuple[str, ...]) -> Web | None:
+    if "web" not in data:
+        return None
+    web = _section(Web, _table(data, "web"), "web")
+    if not web.enabled:
+        return None
+    if (web.tls_certificate is None) != (web.tls_key is None):
+        missing = "tls_key" if web.tls_key is None else "tls_certificate"
+        raise ConfigurationError(f"web.{missing} is missing: a certificate and its key belong together")
+    for key in ("tls_certificate", "tls_key"):
+        path = getattr(web, key)
+        if path is not None and not (os.path.isfile(path) and os.access(path, os.R_OK)):
+            raise ConfigurationError(f"web.{key}: {path!r} cannot be read; name a file in PEM format")
+    host, port = web.listen
+    if not _loopback(host) and web.tls_certificate is None and not web.trusted_proxies:
+        raise ConfigurationError(
+            f'web.listen: "{host}:{port}" is reached by other machines, and passwords would go in clear; '
+            "name web.tls_certificate and web.tls_key, or in web.trusted_proxies the proxy that does TLS"
+        )
+    known = [*LINK_PLACES, *variables]
+    for name, template in web.links.items():
+        if unknown := [place for place in places_in(template) if place not in known]:
+            raise ConfigurationError(
+                f'web.links."{name}" has {{{unknown[0]}}}, which no call has; there are {", ".join(known)} '
+                "(capture.variables adds some)"
+            )
+    return web
 
 
 def _nodes(tables: Any, environ: Mapping[str, str]) -> tuple[FreeSwitch, ...]:

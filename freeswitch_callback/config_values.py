@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -263,3 +264,56 @@ def as_breaker(value: Any) -> dict[str, Any]:
         {"recalls": as_whole(0, 1_000_000), "within": as_length_of_time}, '{ recalls = 50, within = "10m" }'
     )
     return {"recalls": 50, "within": 600.0} | parse(value)
+
+
+def as_yes_or_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Wrong(f"must be true or false, not {value!r}")
+    return value
+
+
+def as_address(value: Any) -> tuple[str, int]:
+    """A host and a port of "127.0.0.1:8088", "[::1]:8088" or "localhost:8088"."""
+    host, colon, port = as_text(value).rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    fits = re.fullmatch(r"[0-9A-Fa-f:.]+" if bracketed else r"[A-Za-z0-9.-]+", host)
+    if not (colon and fits and re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= 65535):
+        raise Wrong(f'must be an address and a port like "127.0.0.1:8088" or "[::1]:8088", not {value!r}')
+    return host, int(port)
+
+
+def as_network(value: Any) -> str:
+    try:
+        return str(ipaddress.ip_network(as_text(value)))
+    except ValueError as error:
+        raise Wrong(f'must be an address or a network like "10.0.0.7" or "10.0.0.0/24": {error}') from error
+
+
+def as_names(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value.values()):
+        raise Wrong('must be like { "1001@default" = "Anna" }')
+    return dict(value)
+
+
+_LINK = re.compile(r"https?://[^\s/?#{}@\\]+(?:[/?#][^\s{}]*(?:\{[A-Za-z0-9_]+\}[^\s{}]*)*)?\Z")
+_PLACE = re.compile(r"\{([A-Za-z0-9_]+)\}")
+
+
+def places_in(template: str) -> list[str]:
+    """The names in braces."""
+    return _PLACE.findall(template)
+
+
+def as_links(value: Any) -> dict[str, str]:
+    """Templates of addresses, by what the link is called. The server is fixed: a caller's value is never a
+    part of it."""
+    example = '{ CRM = "https://crm.example/search?phone={number}" }'
+    if not isinstance(value, dict):
+        raise Wrong(f"must be like {example}")
+    for name, template in value.items():
+        if not isinstance(template, str) or not _LINK.match(template):
+            raise Wrong(f"must be like {example}, names in braces behind the server only; not {template!r}")
+        if not name.strip():
+            raise Wrong(f"must name each link, like {example}")
+    return dict(value)
