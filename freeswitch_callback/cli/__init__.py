@@ -39,6 +39,8 @@ COMMANDS: Mapping[str, _Command] = {
     "purge": _Command("changes", "Delete missed calls for good."),
     "dnc": _Command("donotcall", "Who must not be called: numbers, and whole prefixes."),
     "breaker": _Command("breakers", "What stopped all recalls to a prefix, and may let it go on."),
+    "user": _Command("people", "Who may log in: operators, supervisors, admins."),
+    "token": _Command("people", "Which programs may use the API."),
     "demo": _Command("demo", "A busy minute, without any FreeSWITCH."),
     "simulate": _Command("demo", "Be a FreeSWITCH: Event Socket, mod_callcenter, callers."),
 }

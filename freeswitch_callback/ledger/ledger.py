@@ -43,6 +43,7 @@ from freeswitch_callback.ledger.leases import Held, Reserved, Stranded
 from freeswitch_callback.ledger.limits import Breaker, CapsOf
 from freeswitch_callback.ledger.operations import OpeningOf, Replayed
 from freeswitch_callback.ledger.operators import Became, Card
+from freeswitch_callback.ledger.people import People
 from freeswitch_callback.ledger.recording import Recorded
 from freeswitch_callback.ledger.report import Report
 from freeswitch_callback.ledger.tellings import NotTaken, Outcome, Telling, take_all
@@ -62,6 +63,7 @@ class Ledger:
         """Raises `ConfigurationError` for a URL that names no database. A `password` given here goes before
         one in the URL; `pool` bounds the connections to PostgreSQL; a `clock` replaces the database's."""
         self._database = Watched(open_database(url, password=password, pool=pool, clock=clock))
+        self.people = People(self._database)
 
     @property
     def trouble(self) -> Trouble | None:

@@ -274,6 +274,48 @@ STEPS = (
             "CREATE INDEX remark_recall ON remark (recall, id)",
         ),
     ),
+    Step(
+        "people",
+        (
+            """
+            CREATE TABLE "user" (
+                id {id},
+                name TEXT NOT NULL,
+                password TEXT NOT NULL,
+                role TEXT NOT NULL,
+                agent TEXT,
+                queues TEXT,
+                made_at {time} NOT NULL
+            )
+            """,
+            'CREATE UNIQUE INDEX user_name ON "user" (name)',
+            """
+            CREATE TABLE session (
+                id {id},
+                "user" BIGINT NOT NULL REFERENCES "user" (id),
+                key TEXT NOT NULL,
+                made_at {time} NOT NULL,
+                seen_at {time} NOT NULL,
+                ends_at {time} NOT NULL
+            )
+            """,
+            "CREATE UNIQUE INDEX session_key ON session (key)",
+            'CREATE INDEX session_of_user ON session ("user", id)',
+            """
+            CREATE TABLE token (
+                id {id},
+                name TEXT NOT NULL,
+                key TEXT NOT NULL,
+                scope TEXT NOT NULL,
+                queues TEXT,
+                made_by TEXT NOT NULL,
+                made_at {time} NOT NULL
+            )
+            """,
+            "CREATE UNIQUE INDEX token_name ON token (name)",
+            "CREATE UNIQUE INDEX token_key ON token (key)",
+        ),
+    ),
 )
 LATEST = len(STEPS)
 

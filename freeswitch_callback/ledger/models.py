@@ -23,6 +23,7 @@ import peewee
 from freeswitch_callback.core.lifecycle import LIVE, State
 
 LABEL, LINE, VALUE = 255, 1000, 4000
+PATTERNS = 10_000
 LARGEST_ID = 2**63 - 1
 LARGEST_INTEGER = 2**31 - 1
 
@@ -262,6 +263,38 @@ class Talk(Table):
     scope = Text()
     agent = Text()
     at = Utc()
+
+
+class User(Table):
+    """A person who logs in. `password` is an argon2 hash, `queues` shell patterns with spaces between."""
+
+    name = Text()
+    password = Text(LINE)
+    role = Text()
+    agent = Text(null=True)
+    queues = Text(PATTERNS, null=True)
+    made_at = Utc()
+
+
+class Session(Table):
+    """A user who is logged in; `key` is the SHA-256 of what the browser has."""
+
+    user = peewee.BigIntegerField()
+    key = Text()
+    made_at = Utc()
+    seen_at = Utc()
+    ends_at = Utc()
+
+
+class Token(Table):
+    """A program that may ask; `key` is the SHA-256 of its token."""
+
+    name = Text()
+    key = Text()
+    scope = Text()
+    queues = Text(PATTERNS, null=True)
+    made_by = Text()
+    made_at = Utc()
 
 
 # A partial index is used only where the query says its predicate in so many words; a bound parameter hides it
