@@ -11,16 +11,14 @@ from freeswitch_callback.cli.context import Context
 from freeswitch_callback.cli.options import (
     chosen,
     dry_run_option,
-    exist,
     filters,
     filters_but_until,
     ids_argument,
     now,
 )
 from freeswitch_callback.core.facts import ClosedAs
-from freeswitch_callback.errors import UsageError
-from freeswitch_callback.ledger import Filter, Ledger
 from freeswitch_callback.operations import recalls, times
+from freeswitch_callback.operations.choosing import exist
 
 
 def _agreed(count: int, what: str, dry_run: bool, yes: bool) -> bool:
@@ -29,14 +27,6 @@ def _agreed(count: int, what: str, dry_run: bool, yes: bool) -> bool:
         click.echo(f"would {what}: {count}")
         return False
     return count > 0 and (yes or click.confirm(f"{what}: {count}. Go on?", default=False))
-
-
-def _give_up(context: Context, ledger: Ledger, which: Filter) -> None:
-    """What is named one by one may also be with an engine that is gone, at a FreeSWITCH that is. Never by a
-    filter: another machine's configuration may know that FreeSWITCH, and the call be up."""
-    if which.ids:
-        nodes = [node.name for node in context.configuration.freeswitch]
-        ledger.give_up(which, nodes, by=context.who)
 
 
 @click.command()
@@ -62,7 +52,7 @@ def replay(context: Context, ids: tuple[int, ...], everything: bool, dry_run: bo
         if dry_run:
             click.echo(f"would replay the recalls of missed calls: {ledger.count(which)}")
             return
-        _give_up(context, ledger, which)
+        recalls.give_up_named(ledger, which, context.nodes, by=context.who)
         replayed = recalls.replay(ledger, which, by=context.who, gates=context.gates, now=now())
     click.echo(f"replayed: {replayed.recalls}")
     if replayed.blocked:
@@ -92,13 +82,7 @@ def postpone(
     freeswitch-callback postpone 17 --for 2h
     freeswitch-callback postpone --queue support@default --until 2026-11-23T15:00
     """
-    at = now()
-    if until is not None and length is None:
-        due = times.ahead(until, at)
-    elif length is not None and until is None:
-        due = times.later(length, at)
-    else:
-        raise UsageError("until when? Name either --until 2026-11-23T15:00 or --for 2h")
+    due = times.due(until, length, now(), "until when? Name either --until 2026-11-23T15:00 or --for 2h")
     which = chosen(ids, everything, given, "postpone")
     with context.ledger() as ledger:
         exist(ledger, ids)
@@ -132,7 +116,7 @@ def close(
         if dry_run:
             click.echo(f"would close the recalls of missed calls: {ledger.count(which)}")
             return
-        _give_up(context, ledger, which)
+        recalls.give_up_named(ledger, which, context.nodes, by=context.who)
         closed = ledger.close_recalls(which, by=context.who, closed_as=ClosedAs.CANCELLED, reason=note)
         click.echo(f"closed: {closed}")
 

@@ -53,6 +53,11 @@ class Context:
         return connection
 
     @property
+    def nodes(self) -> list[str]:
+        """The names of the servers that are configured."""
+        return [node.name for node in self.configuration.freeswitch]
+
+    @property
     def who(self) -> str:
         """Who is at the keyboard, for the journal."""
         try:

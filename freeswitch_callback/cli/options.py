@@ -10,9 +10,8 @@ import click
 
 from freeswitch_callback.core.facts import Reason
 from freeswitch_callback.core.lifecycle import State
-from freeswitch_callback.errors import NotFound, UsageError
-from freeswitch_callback.ledger import Filter, Ledger
-from freeswitch_callback.operations import times
+from freeswitch_callback.ledger import Filter
+from freeswitch_callback.operations import choosing
 
 Command = Callable[..., Any]
 
@@ -62,35 +61,10 @@ def output_format(command: Command) -> Command:
 
 
 def filter_of(ids: tuple[int, ...], given: Mapping[str, Any]) -> Filter:
-    at = now()
-
-    def moment(name: str) -> datetime | None:
-        text = given.get(name)
-        return times.moment(text, at) if text is not None else None
-
-    older = given["older_than"]
-    return Filter(
-        ids=ids,
-        state=given["state"],
-        reason=given["reason"],
-        queue=given["queue"],
-        number=given["number"],
-        since=moment("since"),
-        until=moment("until"),
-        older_than=times.ago(older, at) if older is not None else None,
-        limit=given["limit"],
-    )
+    return choosing.filter_of(ids, given, now())
 
 
 def chosen(ids: tuple[int, ...], everything: bool, given: Mapping[str, Any], verb: str) -> Filter:
     """A filter for what changes rows: never all of them by accident."""
-    if not ids and not everything and all(value is None for value in given.values()):
-        raise UsageError(f"{verb} what? Name an ID, a filter such as --state or --older-than, or --all")
-    return filter_of(ids, given)
-
-
-def exist(ledger: Ledger, ids: tuple[int, ...]) -> None:
-    """Raises `NotFound` for a missed call that is not on record."""
-    for id_ in ids:
-        if not ledger.count(Filter(ids=(id_,))):
-            raise NotFound(f"there is no missed call {id_}; `freeswitch-callback list` shows those there are")
+    what = f"{verb} what? Name an ID, a filter such as --state or --older-than, or --all"
+    return choosing.chosen(ids, everything, given, what, now())

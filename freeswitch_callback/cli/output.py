@@ -6,23 +6,20 @@ formula.
 
 from __future__ import annotations
 
-import csv
 import json
-import re
 import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TextIO
 
 import click
 
-# What a spreadsheet takes for the beginning of a formula, full-width forms too (OWASP, "CSV Injection").
-_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")
+from freeswitch_callback.operations import spreadsheet
+
 _REFRESH = 0.1
-_PLAIN_NUMBER = re.compile(r"[+-]?[0-9.]+\Z")
 
 
 def printable(value: object) -> str:
@@ -97,16 +94,10 @@ def show(rows: Iterable[Mapping[str, Any]], form: str, columns: Sequence[str], t
 
 def _object(row: Mapping[str, Any]) -> str:
     """JSON on one line: what some take for a line's end, and what moves a terminal's cursor, is escaped."""
-    text = json.dumps(row, default=_json, ensure_ascii=False)
+    text = json.dumps(row, default=spreadsheet.as_text, ensure_ascii=False)
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
-
-
-def _json(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return str(value)
 
 
 def csv_rows(
@@ -115,35 +106,14 @@ def csv_rows(
     file: TextIO,
     tell: Callable[[int], None] = lambda count: None,
 ) -> int:
-    """Write rows as CSV, with what each of them has as columns (`columns` if there are none); how many.
-    `tell` is told of each row how many they are by then."""
-    writer = csv.writer(file, lineterminator="\n")
-    # Python quotes a carriage return only where it ends lines; for a spreadsheet it always does.
-    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    names: Sequence[str] = ()
-    count = 0
-    for count, row in enumerate(rows, 1):
-        if not names:
-            names = list(row)
-            writer.writerow(names)
-        cells = [_cell(row[name]) for name in names]
-        (quoting if any("\r" in cell for cell in cells) else writer).writerow(cells)
-        tell(count)
-    if not count:
-        writer.writerow(columns)
-    return count
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, datetime):
-        return _json(value)
-    if isinstance(value, dict | list):
-        text = json.dumps(value, ensure_ascii=False, default=_json)
-    else:
-        text = "" if value is None else str(value)
-    if _FORMULA.match(text) and not _PLAIN_NUMBER.match(text):
-        return "'" + text
-    return text
+    """Write rows as CSV (`spreadsheet.lines`); how many. `tell` is told of each row how many they are by
+    then."""
+    count = -1  # the first line names the columns
+    for count, line in enumerate(spreadsheet.lines(rows, columns)):
+        file.write(line)
+        if count:
+            tell(count)
+    return max(count, 0)
 
 
 def _table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], title: str) -> None:

@@ -16,7 +16,7 @@ from freeswitch_callback.cli.context import Context
 from freeswitch_callback.cli.options import filter_of, filters, now, output_format
 from freeswitch_callback.errors import UsageError
 from freeswitch_callback.ledger import Listed
-from freeswitch_callback.operations import verdicts
+from freeswitch_callback.operations import spreadsheet, verdicts
 
 _TABLE = (
     "id",
@@ -33,7 +33,6 @@ _TABLE = (
     "note",
 )
 _LIST_LIMIT = 50
-_EXPORTED = (*(name for name in _TABLE if name != "note"), "note")
 
 
 @click.command("list")
@@ -116,7 +115,7 @@ def export(context: Context, path: str | None, bom: bool, force: bool, **given: 
             file.write("\ufeff")
         with output.progress("exporting", lambda: ledger.count(chosen)) as tell:
             rows = verdicts.with_gates(ledger, ledger.listing(chosen), context.gates, now())
-            written = output.csv_rows(rows, _EXPORTED, file, tell)
+            written = output.csv_rows(rows, spreadsheet.EXPORTED, file, tell)
     if path is not None:
         click.echo(f"exported: {written}")
 

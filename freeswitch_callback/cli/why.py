@@ -24,13 +24,10 @@ from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.operations import verdicts
 from freeswitch_callback.operations.verdicts import Asked
 
-_LIVE = (Gate.SERVED, Gate.FAIRNESS, Gate.AGENT)
 _OPEN_BY_THEMSELVES = (Gate.CAPS, Gate.AGENT)
 """Gates that know when they open, and whose text does not tell it."""
 
 _MARKS = {True: click.style("open", "green"), False: click.style("shut", "red"), None: "?   "}
-
-_COLUMNS = ("gate", "open", "text", "opens_at", "for_good")
 
 
 @click.command()
@@ -51,15 +48,11 @@ def why(context: Context, id_: int, form: str) -> None:
     with context.ledger() as ledger:
         asked = verdicts.ask(ledger, id_, context.gates, at)
         live, not_asked = _live(context, ledger, asked, at)
-    said = [*asked.verdicts, *live]
-    gates = [{name: getattr(verdict, name) for name in _COLUMNS} for verdict in said]
-    if not_asked:
-        unknown = {"open": None, "text": f"not asked: {not_asked}", "opens_at": None, "for_good": False}
-        gates += [{"gate": gate} | unknown for gate in _LIVE]
+    gates = verdicts.gate_rows([*asked.verdicts, *live], not_asked)
     if form == "json":
-        output.show([_recall(asked) | {"gates": gates}], form, ())
+        output.show([verdicts.recall_row(asked) | {"gates": gates}], form, ())
     elif form == "csv":
-        output.show(gates, form, _COLUMNS)
+        output.show(gates, form, verdicts.COLUMNS)
     else:
         most = context.configuration.recall_for(asked.case.queue or "").attempts
         for line in _told(asked, most, gates):
@@ -89,14 +82,6 @@ def _live(context: Context, ledger: Ledger, asked: Asked, at: datetime) -> tuple
     if not boards:
         return [], f"{', '.join(away)} is out of reach"
     return look(recall, boards, context.gates(recall.queue), lambda queue: rules(queue).queue, at), ""
-
-
-def _recall(asked: Asked) -> dict[str, Any]:
-    """The recall as programs get it."""
-    names = ("state", "attempts", "due_at", "expires_at", "closed_as", "closed_at", "closed_by", "claimed_by")
-    ids = {"id": asked.missed["id"], "recall": asked.recall["id"]}
-    recall = {name: asked.recall[name] for name in (*names, "note")}
-    return ids | recall | {"replayed": asked.anew}
 
 
 def _told(asked: Asked, most: int, gates: list[dict[str, Any]]) -> Iterator[str]:

@@ -42,6 +42,10 @@ class Callers:
     def waiting(self, queue: str) -> int:
         return len(self._waiting.get(queue, ()))
 
+    def lines(self) -> dict[str, int]:
+        """How many wait in each queue that is known."""
+        return {queue: len(line) for queue, line in self._waiting.items()}
+
     def first(self, queues: Collection[str]) -> float | None:
         """When the one who waits longest in any of these queues joined; None if nobody waits."""
         return min((t for q in queues for t in self._waiting.get(q, {}).values()), default=None)

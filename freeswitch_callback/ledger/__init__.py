@@ -1,6 +1,7 @@
 """What is on record, and the only place that knows the database: `Ledger`, over SQLite or PostgreSQL."""
 
 from freeswitch_callback.ledger.claims import Judge
+from freeswitch_callback.ledger.filters import Filter, Order, RecallFilter
 from freeswitch_callback.ledger.late import Late
 from freeswitch_callback.ledger.leases import Held, Reserved
 from freeswitch_callback.ledger.ledger import Ledger
@@ -10,7 +11,7 @@ from freeswitch_callback.ledger.operators import Became, Card
 from freeswitch_callback.ledger.recording import NO_NUMBER, Recorded, Told, completed
 from freeswitch_callback.ledger.report import Report
 from freeswitch_callback.ledger.tellings import Answered, CalledOut, NotTaken, Outcome, Telling
-from freeswitch_callback.ledger.views import Away, Filter, Listed, Shown, Summary
+from freeswitch_callback.ledger.views import Away, Listed, Shown, Summary
 
 __all__ = [
     "NO_NUMBER",
@@ -29,7 +30,9 @@ __all__ = [
     "Listed",
     "NotTaken",
     "OpeningOf",
+    "Order",
     "Outcome",
+    "RecallFilter",
     "Recorded",
     "Replayed",
     "Report",

@@ -66,6 +66,12 @@ def forbidden(transaction: Transaction, number: str | None) -> list[DoNotCall]:
     return [_entry(row) for row in transaction.rows(query)]
 
 
+def page(transaction: Transaction, size: int, after: str) -> list[DoNotCall]:
+    """So many entries by number, behind the one for `after`."""
+    query = Dnc.select().where(Dnc.number > after).order_by(Dnc.number).limit(size)
+    return [_entry(row) for row in transaction.rows(query)]
+
+
 def entries(transaction: Transaction, numbers: Collection[str]) -> dict[str, DoNotCall]:
     """By number the entry that is in force: of several the one that lasts longest."""
     found: dict[str, DoNotCall] = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import peewee
 
@@ -36,6 +36,7 @@ from freeswitch_callback.ledger import (
 from freeswitch_callback.ledger import report as reports
 from freeswitch_callback.ledger.claims import Judge
 from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work, open_database
+from freeswitch_callback.ledger.filters import NEWEST_FIRST, Filter, Order, RecallFilter
 from freeswitch_callback.ledger.health import Trouble, Watched
 from freeswitch_callback.ledger.journal import note
 from freeswitch_callback.ledger.late import Late
@@ -47,7 +48,7 @@ from freeswitch_callback.ledger.people import People
 from freeswitch_callback.ledger.recording import Recorded
 from freeswitch_callback.ledger.report import Report
 from freeswitch_callback.ledger.tellings import NotTaken, Outcome, Telling, take_all
-from freeswitch_callback.ledger.views import Away, Filter, Listed, Shown, Summary
+from freeswitch_callback.ledger.views import Away, Listed, Shown, Summary
 
 Item = TypeVar("Item")
 
@@ -433,9 +434,14 @@ class Ledger:
         """The do-not-call list by number, or the entries that fit one number; expired ones too."""
         return self._database.read(lambda t: dnc.forbidden(t, number))
 
-    def open_by_state(self) -> dict[str, int]:
-        """How many recalls are in each state, but for those that are closed."""
-        return self._database.read(views.open_by_state)
+    def forbidden_page(self, size: int, after: str = "") -> list[DoNotCall]:
+        """As `forbidden`, so many entries behind the one for `after`."""
+        return self._database.read(lambda t: dnc.page(t, size, after))
+
+    def open_by_state(self, queues: tuple[str, ...] | None = None) -> dict[str, int]:
+        """How many recalls are in each state, but for those that are closed; of all queues, or of those that
+        these patterns name."""
+        return self._database.read(lambda t: views.open_by_state(t, queues))
 
     def breakers(self) -> list[Breaker]:
         """Those that stop recalls now, by prefix."""
@@ -452,22 +458,43 @@ class Ledger:
 
     def listing(self, chosen: Filter) -> Iterator[Listed]:
         """The missed calls, newest first; read in pages, so that a long list costs no memory."""
-        left, after = chosen.limit, None
+        left: int | None = chosen.limit
+        after: tuple[Any, int] | None = None
         while left is None or left > 0:
             size = views.PAGE if left is None else min(left, views.PAGE)
-            rows = self._page(chosen, after, size)
+            rows = self.page(chosen, size, after)
             yield from rows
             if len(rows) < size:
                 return
-            after = rows[-1]["calldate"], rows[-1]["id"]
+            after = NEWEST_FIRST.place(rows[-1])
             left = None if left is None else left - size
+
+    def recalls(self, chosen: RecallFilter, size: int, before: int | None = None) -> list[dict[str, Any]]:
+        """So many recalls, the newest first, with the id of their newest missed call as `missed`; those
+        before this one."""
+        return self._database.read(lambda t: views.recalls(t, chosen, size, before))
 
     def count(self, chosen: Filter) -> int:
         return self._database.read(lambda t: views.count(t, chosen))
 
-    def show(self, missed_id: int) -> Shown:
-        """Raises `NotFound`."""
-        return self._database.read(lambda t: views.show(t, missed_id))
+    def page(
+        self, chosen: Filter, size: int, after: tuple[Any, int] | None = None, order: Order = NEWEST_FIRST
+    ) -> list[Listed]:
+        """`size` missed calls in this order, behind the place `after`."""
+        return self._database.read(lambda t: views.page(t, chosen, after, size, order))
+
+    def show(self, missed_id: int, queues: tuple[str, ...] | None = None) -> Shown:
+        """Raises `NotFound`, also for a call of another queue than these patterns name."""
+        return self._database.read(lambda t: views.show(t, missed_id, queues))
+
+    def add_note(self, missed_id: int, text: str, by: str, queues: tuple[str, ...] | None = None) -> None:
+        """Into the journal of the recall behind this call. Raises `NotFound`."""
+
+        def add(transaction: Transaction) -> None:
+            found = views.show(transaction, missed_id, queues)
+            note(transaction, by, "noted", found["recall"]["id"], missed_id, note=text)
+
+        self._database.write(add)
 
     def agents_away(self, node: str, since: datetime) -> list[Away]:
         """The agents of a node who did not answer or declined a recall made after `since`, newest last."""
@@ -477,10 +504,17 @@ class Ledger:
         return self._database.read(views.summary)
 
     def report(
-        self, since: datetime, until: datetime, queue: str | None = None, *, zone: tzinfo = UTC
+        self,
+        since: datetime,
+        until: datetime,
+        queue: str | None = None,
+        *,
+        zone: tzinfo = UTC,
+        queues: tuple[str, ...] | None = None,
     ) -> Report:
-        """The figures of the calls that came in from `since` to before `until`; hours by `zone`."""
-        return self._database.read(lambda t: reports.report(t, since, until, queue, zone))
+        """The figures of the calls that came in from `since` to before `until`; hours by `zone`. `queues`:
+        shell patterns of those that count."""
+        return self._database.read(lambda t: reports.report(t, since, until, queue, zone, queues))
 
     def replay(self, chosen: Filter, by: str, expire: float, opening_of: OpeningOf | None = None) -> Replayed:
         """Attempts 0, due now, a new expiry: `expire` seconds, or what `opening_of` says; see
@@ -550,9 +584,6 @@ class Ledger:
         while some := self._database.write(batch):
             changed += some
         return changed
-
-    def _page(self, chosen: Filter, after: tuple[datetime, int] | None, size: int) -> list[Listed]:
-        return self._database.read(lambda t: views.page(t, chosen, after, size))
 
     def _batches(self, chosen: Filter) -> Iterator[Sequence[int]]:
         """The recalls behind the chosen calls, a transaction's worth at a time."""

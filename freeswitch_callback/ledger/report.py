@@ -12,6 +12,7 @@ import peewee
 
 from freeswitch_callback.core.facts import ClosedAs, Mode, Outcome
 from freeswitch_callback.ledger.database import Transaction
+from freeswitch_callback.ledger.filters import covered
 from freeswitch_callback.ledger.models import Attempt, Missed, Recall, utc
 
 SILENT_PERIOD = timedelta(days=30)
@@ -55,11 +56,18 @@ class Report:
 
 
 def report(
-    transaction: Transaction, since: datetime, until: datetime, queue: str | None, zone: tzinfo
+    transaction: Transaction,
+    since: datetime,
+    until: datetime,
+    queue: str | None,
+    zone: tzinfo,
+    queues: tuple[str, ...] | None = None,
 ) -> Report:
     chosen = (Missed.calldate >= since) & (Missed.calldate < until)
     if queue is not None:
         chosen &= Missed.queue == queue
+    if queues is not None:
+        chosen &= covered(transaction, Missed.queue, queues)
     closed = _results(transaction, chosen)
     missed = sum(closed.values())
     still_open = closed.pop("", 0)
@@ -67,7 +75,7 @@ def report(
     served_inbound = closed.pop(ClosedAs.SERVED_INBOUND, 0)
     served_outbound = closed.pop(ClosedAs.SERVED_OUTBOUND, 0)
     times = sorted(_times(transaction, chosen))
-    answered, hung_up = _silent(transaction, until, queue)
+    answered, hung_up = _silent(transaction, until, queue, queues)
     return Report(
         since=since,
         until=until,
@@ -150,7 +158,9 @@ def _times(transaction: Transaction, chosen: peewee.Expression) -> list[float]:
     return [(talk - ends[recall]).total_seconds() for recall, talk in first.items()]
 
 
-def _silent(transaction: Transaction, until: datetime, queue: str | None) -> tuple[int, int]:
+def _silent(
+    transaction: Transaction, until: datetime, queue: str | None, queues: tuple[str, ...] | None
+) -> tuple[int, int]:
     """How many clients answered, and how many of them hung up before an agent was there.
 
     Where the agent is called first, `answered_at` is the agent's, and a client who answers is connected.
@@ -164,8 +174,12 @@ def _silent(transaction: Transaction, until: datetime, queue: str | None) -> tup
     query = Attempt.select(hung_up.alias("hung_up"), _COUNT.alias("number")).where(
         Attempt.counts, Attempt.made_at >= until - SILENT_PERIOD, Attempt.made_at < until, answered
     )
+    if queue is not None or queues is not None:
+        query = query.join(Recall, on=(Attempt.recall == Recall.id))
     if queue is not None:
-        query = query.join(Recall, on=(Attempt.recall == Recall.id)).where(Recall.queue == queue)
+        query = query.where(Recall.queue == queue)
+    if queues is not None:
+        query = query.where(covered(transaction, Recall.queue, queues))
     # Null is what goes on: no outcome yet.
     counted: Counter[bool] = Counter()
     for row in transaction.rows(query.group_by(hung_up)):

@@ -13,6 +13,7 @@ import peewee
 from freeswitch_callback.core.facts import ClosedAs, Outcome
 from freeswitch_callback.errors import NotFound
 from freeswitch_callback.ledger.database import Row, Transaction
+from freeswitch_callback.ledger.filters import NEWEST_FIRST, Filter, Order, RecallFilter, covered, matching
 from freeswitch_callback.ledger.models import CLOSED, LARGEST_ID, Attempt, Journal, Missed, Recall
 
 PAGE = 1000
@@ -25,23 +26,6 @@ LISTED = tuple(name for name in Missed._meta.sorted_field_names if name not in (
 Listed = dict[str, Any]
 """The columns of `missed`, then `state`, `attempts`, `due_at`, `closed_as` and `note` of its recall; times
 are aware datetimes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which missed calls; what is not set does not matter. `number` is E.164 or as the network gave it. A
-    call belongs to `since` <= calldate < `until`; `older_than` is an upper bound like `until`. `limit` keeps
-    the newest."""
-
-    ids: tuple[int, ...] = ()
-    state: str | None = None
-    reason: str | None = None
-    queue: str | None = None
-    number: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    older_than: datetime | None = None
-    limit: int | None = None
 
 
 class Shown(TypedDict):
@@ -83,57 +67,41 @@ class Summary:
     by_outcome: Mapping[str, int]
 
 
-def matching(chosen: Filter) -> peewee.ModelSelect[Missed]:
-    """Missed calls with their recalls, nothing selected yet; `limit` not applied."""
-    query = Missed.select().join(Recall, on=(Missed.recall == Recall.id))
-    if chosen.ids:
-        query = query.where(Missed.id << [number for number in chosen.ids if 0 < number <= LARGEST_ID])
-    if chosen.state is not None:
-        query = query.where(Recall.state == chosen.state)
-    if chosen.reason is not None:
-        query = query.where(Missed.reason == chosen.reason)
-    if chosen.queue is not None:
-        query = query.where(Missed.queue == chosen.queue)
-    if chosen.number is not None:
-        query = query.where((Missed.number == chosen.number) | (Missed.phone == chosen.number))
-    if chosen.since is not None:
-        query = query.where(Missed.calldate >= chosen.since)
-    for end in (chosen.until, chosen.older_than):
-        if end is not None:
-            query = query.where(Missed.calldate < end)
-    return query
-
-
 def newest_first(query: peewee.ModelSelect[Missed]) -> peewee.ModelSelect[Missed]:
     return query.order_by(Missed.calldate.desc(), Missed.id.desc())
 
 
 def page(
-    transaction: Transaction, chosen: Filter, after: tuple[datetime, int] | None, size: int
+    transaction: Transaction,
+    chosen: Filter,
+    after: tuple[Any, int] | None,
+    size: int,
+    order: Order = NEWEST_FIRST,
 ) -> list[Listed]:
-    """`size` rows newest first, behind the call at `after`."""
-    query = matching(chosen)
+    """`size` rows in this order, behind the call whose place (`Order.place`) is `after`."""
+    query = matching(transaction, chosen)
     if after is not None:
-        calldate, last = after
-        query = query.where(Missed.calldate <= calldate, (Missed.calldate < calldate) | (Missed.id < last))
-    return _listed(transaction, newest_first(query).limit(size))
+        query = query.where(order.behind(*after))
+    return _listed(transaction, order.of(query).limit(size))
 
 
 def count(transaction: Transaction, chosen: Filter) -> int:
     """How many missed calls the filter names, its limit included."""
-    named = matching(chosen).select(Missed.id).limit(chosen.limit)
+    named = matching(transaction, chosen).select(Missed.id).limit(chosen.limit)
     return int(transaction.value(peewee.Select([named], [peewee.fn.COUNT(peewee.SQL("*"))])))
 
 
-def show(transaction: Transaction, missed_id: int) -> Shown:
-    """Raises `NotFound`."""
-    found = _listed(transaction, matching(Filter(ids=(missed_id,))))
+def show(transaction: Transaction, missed_id: int, queues: tuple[str, ...] | None = None) -> Shown:
+    """Raises `NotFound`. `queues`: the patterns of those that may be seen."""
+    found = _listed(transaction, matching(transaction, Filter(ids=(missed_id,), queues=queues)))
     if not found:
         raise NotFound(
             f"there is no missed call {missed_id}; `freeswitch-callback list` shows which there are"
         )
     recall = found[0]["recall"]
-    others = matching(Filter()).where(Missed.recall == recall, Missed.id != missed_id)
+    others = matching(transaction, Filter(queues=queues)).where(
+        Missed.recall == recall, Missed.id != missed_id
+    )
     return Shown(
         missed=found[0],
         recall=transaction.rows(Recall.select().where(Recall.id == recall))[0],
@@ -141,6 +109,31 @@ def show(transaction: Transaction, missed_id: int) -> Shown:
         attempts=transaction.rows(Attempt.select().where(Attempt.recall == recall).order_by(Attempt.id)),
         journal=transaction.rows(Journal.select().where(Journal.recall == recall).order_by(Journal.id)),
     )
+
+
+def recalls(
+    transaction: Transaction, chosen: RecallFilter, size: int, before: int | None
+) -> list[dict[str, Any]]:
+    """The newest first, each with its newest missed call's id (`missed`)."""
+    newest = Missed.select(Missed.id).where(Missed.recall == Recall.id)
+    query = Recall.select(Recall, newest_first(newest).limit(1).alias("missed"))
+    for column, value in (
+        (Recall.state, chosen.state),
+        (Recall.closed_as, chosen.closed_as),
+        (Recall.queue, chosen.queue),
+        (Recall.number, chosen.number),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if chosen.since is not None:
+        query = query.where(Recall.created_at >= chosen.since)
+    if chosen.until is not None:
+        query = query.where(Recall.created_at < chosen.until)
+    if chosen.queues is not None:
+        query = query.where(covered(transaction, Recall.queue, chosen.queues))
+    if before is not None:
+        query = query.where(Recall.id < min(before, LARGEST_ID))
+    return transaction.rows(query.order_by(Recall.id.desc()).limit(size))
 
 
 def summary(transaction: Transaction) -> Summary:
@@ -174,9 +167,11 @@ def agents_away(transaction: Transaction, node: str, since: datetime) -> list[Aw
     return [Away(**row) for row in transaction.rows(query)]
 
 
-def open_by_state(transaction: Transaction) -> dict[str, int]:
+def open_by_state(transaction: Transaction, queues: tuple[str, ...] | None = None) -> dict[str, int]:
     number = peewee.fn.COUNT(peewee.SQL("*")).alias("number")
     query = Recall.select(Recall.state, number).where(Recall.state != CLOSED).group_by(Recall.state)
+    if queues is not None:
+        query = query.where(covered(transaction, Recall.queue, queues))
     return {row["state"]: row["number"] for row in transaction.rows(query)}
 
 
@@ -218,15 +213,15 @@ def _waits(transaction: Transaction) -> list[float]:
 
 def recall_ids(transaction: Transaction, chosen: Filter) -> list[int]:
     """The recalls behind the missed calls that the filter names."""
-    query = newest_first(matching(chosen).select(Missed.recall)).limit(chosen.limit)
+    query = newest_first(matching(transaction, chosen).select(Missed.recall)).limit(chosen.limit)
     return sorted({row["recall"] for row in transaction.rows(query)})
 
 
 def closed_ids(transaction: Transaction, chosen: Filter) -> list[int]:
     """The missed calls that the filter names and whose recall is closed."""
-    query = newest_first(matching(chosen).select(Missed.id).where(Recall.state == "closed")).limit(
-        chosen.limit
-    )
+    query = newest_first(
+        matching(transaction, chosen).select(Missed.id).where(Recall.state == "closed")
+    ).limit(chosen.limit)
     return [row["id"] for row in transaction.rows(query)]
 
 

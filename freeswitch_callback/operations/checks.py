@@ -15,6 +15,7 @@ from freeswitch_callback.core.gates import GateRules
 from freeswitch_callback.core.lifecycle import State
 from freeswitch_callback.errors import CallbackError, FreeSwitchError
 from freeswitch_callback.esl import callcenter
+from freeswitch_callback.esl.callcenter import Agent
 from freeswitch_callback.esl.client import Connection
 from freeswitch_callback.ledger import Ledger, spool
 from freeswitch_callback.operations import machine
@@ -226,17 +227,18 @@ def agent_rows(node: Connection, name: str) -> list[dict[str, Any]]:
     tiers: dict[str, list[str]] = {}
     for tier in callcenter.tiers(node):
         tiers.setdefault(tier.agent, []).append(tier.queue)
-    return [
-        {
-            "node": name,
-            "agent": agent.name,
-            "status": agent.status,
-            "state": agent.state,
-            "queues": " ".join(sorted(tiers.get(agent.name, ()))),
-            "contact": agent.contact,
-            "last_bridge_end": datetime.fromtimestamp(agent.last_bridge_end, UTC)
-            if agent.last_bridge_end
-            else None,
-        }
-        for agent in callcenter.agents(node)
-    ]
+    return [agent_row(name, agent, tiers.get(agent.name, ())) for agent in callcenter.agents(node)]
+
+
+def agent_row(node: str, agent: Agent, queues: Iterable[str]) -> dict[str, Any]:
+    return {
+        "node": node,
+        "agent": agent.name,
+        "status": agent.status,
+        "state": agent.state,
+        "queues": " ".join(sorted(queues)),
+        "contact": agent.contact,
+        "last_bridge_end": datetime.fromtimestamp(agent.last_bridge_end, UTC)
+        if agent.last_bridge_end
+        else None,
+    }

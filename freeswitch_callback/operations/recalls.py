@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -45,6 +45,14 @@ def add(
             f"{phone[:60]!r} is not a number that can be called ({plan.blocked}); write it like +12025550100"
         )
     return ledger.record(fact, plan)
+
+
+def give_up_named(ledger: Ledger, chosen: Filter, nodes: Collection[str], *, by: str) -> None:
+    """What is named one by one may also be with an engine that is gone, at a FreeSWITCH that is none of
+    `nodes`. Never by a filter: another machine's configuration may know that FreeSWITCH, and the call be
+    up."""
+    if chosen.ids:
+        ledger.give_up(chosen, nodes, by=by)
 
 
 def replay(ledger: Ledger, chosen: Filter, *, by: str, gates: Gates, now: datetime) -> Replayed:

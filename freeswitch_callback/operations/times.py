@@ -25,6 +25,8 @@ class _Local(tzinfo):
 
 LOCAL = _Local()
 
+_FURTHEST = timedelta(days=36525)
+
 
 def moment(text: str, now: datetime) -> datetime:
     """A point in time as people write it: a date or time (local without a zone), or an age like `2h`."""
@@ -77,3 +79,17 @@ def later(text: str, now: datetime) -> datetime:
     except OverflowError:
         pass
     raise UsageError(f"not a time to come: {text!r}; write a length of time like 2h or 30d")
+
+
+def due(until: str | None, length: str | None, now: datetime, what: str) -> datetime:
+    """The point in time to come that is `until`, or a `length` of time from now: one of both is given.
+    Otherwise `what` is said."""
+    if until is not None and length is None:
+        at = ahead(until, now)
+    elif length is not None and until is None:
+        at = later(length, now)
+    else:
+        raise UsageError(what)
+    if at - now > _FURTHEST:
+        raise UsageError(f"that is too far ahead: {until or length!r}; a hundred years at most")
+    return at

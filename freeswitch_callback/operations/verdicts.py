@@ -14,13 +14,18 @@ from itertools import islice
 from typing import Any
 
 from freeswitch_callback.core.facts import ClosedAs
-from freeswitch_callback.core.gates import Case, Verdict, first_shut, verdicts
+from freeswitch_callback.core.gates import Case, Gate, Verdict, first_shut, verdicts
 from freeswitch_callback.core.lifecycle import State
 from freeswitch_callback.errors import NotFound
 from freeswitch_callback.ledger import Filter, Ledger, Listed
 from freeswitch_callback.operations.recalls import Gates
 
 _PAGE = 500
+
+LIVE = (Gate.SERVED, Gate.FAIRNESS, Gate.AGENT)
+"""The gates that only a running FreeSWITCH can answer."""
+
+COLUMNS = ("gate", "open", "text", "opens_at", "for_good")
 
 NONE_SHUT = "none (waits for an agent)"
 
@@ -41,9 +46,11 @@ class Asked:
     verdicts: list[Verdict]
 
 
-def ask(ledger: Ledger, missed_id: int, gates: Gates, now: datetime) -> Asked:
-    """Raises `NotFound`."""
-    shown = ledger.show(missed_id)
+def ask(
+    ledger: Ledger, missed_id: int, gates: Gates, now: datetime, queues: tuple[str, ...] | None = None
+) -> Asked:
+    """Raises `NotFound`, also for a call of another queue than these patterns name."""
+    shown = ledger.show(missed_id, queues)
     case = ledger.cases([missed_id], lambda queue: gates(queue).caps).get(missed_id)
     if case is None:
         raise NotFound(f"missed call {missed_id} was purged just now")
@@ -62,6 +69,23 @@ def ask(ledger: Ledger, missed_id: int, gates: Gates, now: datetime) -> Asked:
     )
 
 
+def gate_rows(said: Iterable[Verdict], not_asked: str = "") -> list[dict[str, Any]]:
+    """Verdicts as programs get them; with `not_asked`, the live ones are unknown, and that is why."""
+    gates = [{name: getattr(verdict, name) for name in COLUMNS} for verdict in said]
+    if not_asked:
+        unknown = {"open": None, "text": f"not asked: {not_asked}", "opens_at": None, "for_good": False}
+        gates += [{"gate": gate} | unknown for gate in LIVE]
+    return gates
+
+
+def recall_row(asked: Asked) -> dict[str, Any]:
+    """The recall as programs get it."""
+    names = ("state", "attempts", "due_at", "expires_at", "closed_as", "closed_at", "closed_by", "claimed_by")
+    ids = {"id": asked.missed["id"], "recall": asked.recall["id"]}
+    recall = {name: asked.recall[name] for name in (*names, "note")}
+    return ids | recall | {"replayed": asked.anew}
+
+
 def with_gates(ledger: Ledger, rows: Iterable[Listed], gates: Gates, now: datetime) -> Iterator[Listed]:
     """The rows with a `gate` more: the first shut one of a recall that waits (None: all are open), what has
     blocked a blocked one. A page at a time, so that a long list costs no memory."""
@@ -73,12 +97,17 @@ def with_gates(ledger: Ledger, rows: Iterable[Listed], gates: Gates, now: dateti
 
 
 def open_by_gate(
-    ledger: Ledger, gates: Gates, now: datetime, queue: str | None, tell: Callable[[int], None]
+    ledger: Ledger,
+    gates: Gates,
+    now: datetime,
+    queue: str | None,
+    tell: Callable[[int], None],
+    queues: tuple[str, ...] | None = None,
 ) -> dict[str, int]:
     """How many recalls wait at which gate, the most first. `tell` is told how many were asked so far."""
     counted: Counter[str] = Counter()
     seen: set[int] = set()
-    waiting = ledger.listing(Filter(state=State.WAITING, queue=queue))
+    waiting = ledger.listing(Filter(state=State.WAITING, queue=queue, queues=queues))
     for page in _pages(row for row in waiting if row["recall"] not in seen):
         newest = list({row["recall"]: row for row in reversed(page)}.values())
         seen |= {row["recall"] for row in newest}

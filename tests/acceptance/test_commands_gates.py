@@ -517,7 +517,7 @@ def test_an_export_that_fails_leaves_no_half_file(shell, house, tmp_path, monkey
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("freeswitch_callback.cli.output._cell", full)
+    monkeypatch.setattr("freeswitch_callback.operations.spreadsheet._cell", full)
     path = tmp_path / "out" / "all.csv"
     path.parent.mkdir()
     status, _, err = shell("export", "--output", path)
