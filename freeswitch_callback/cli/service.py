@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import gevent
@@ -25,6 +26,9 @@ from freeswitch_callback.errors import CallbackError, ConfigurationError, Databa
 from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.operations import checks
 from freeswitch_callback.operations.checks import Level
+
+if TYPE_CHECKING:
+    from freeswitch_callback.web.site import Site
 
 log = structlog.get_logger(__name__)
 
@@ -75,13 +79,16 @@ def run(context: Context, log_level: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: engine.stop())
     signal.signal(signal.SIGHUP, lambda *_: asked_to_reload.set())
-    reloading = gevent.spawn(_reload, context, engine, asked_to_reload, systemd)
     try:
-        engine.run()
+        with _website(context.configuration, engine) as site:
+            reloading = gevent.spawn(_reload, context, engine, asked_to_reload, systemd, site)
+            try:
+                engine.run()
+            finally:
+                reloading.kill()
     except DatabaseUnreachable:
         click.echo("stopped while waiting for the database", err=True)
     finally:
-        reloading.kill()
         watching.kill()
         with gevent.Timeout(1.0, False):  # a write that waits for a lock must not hold up the end
             ledger.close()
@@ -89,7 +96,15 @@ def run(context: Context, log_level: str) -> None:
             spool.close()
 
 
-def _reload(context: Context, engine: Engine, asked: Flag, systemd: Systemd) -> None:
+def _website(configuration: Configuration, engine: Engine) -> AbstractContextManager[Site | None]:
+    if configuration.web is None:
+        return nullcontext()
+    from freeswitch_callback.cli.website import website  # an engine without pages waits not for Flask
+
+    return website(configuration, configuration.web, engine)
+
+
+def _reload(context: Context, engine: Engine, asked: Flag, systemd: Systemd, site: Site | None) -> None:
     """Read the configuration again whenever asked to."""
     running = context.configuration
     while asked.wait():
@@ -98,7 +113,7 @@ def _reload(context: Context, engine: Engine, asked: Flag, systemd: Systemd) -> 
         # The recalls that wait are looked at anew once the database is there; nobody waits for that.
         done = gevent.spawn_later(_RELOAD_TAKES, systemd.reloaded)
         try:
-            _read_again(context, engine, running)
+            _read_again(context, engine, running, site)
         except DatabaseUnreachable:
             return  # stopping
         finally:
@@ -106,7 +121,7 @@ def _reload(context: Context, engine: Engine, asked: Flag, systemd: Systemd) -> 
         systemd.reloaded()
 
 
-def _read_again(context: Context, engine: Engine, running: Configuration) -> None:
+def _read_again(context: Context, engine: Engine, running: Configuration, site: Site | None) -> None:
     try:
         fresh = load(context.path)
         rules = engine_rules(fresh)
@@ -116,14 +131,20 @@ def _read_again(context: Context, engine: Engine, running: Configuration) -> Non
     if _read_once(fresh) != _read_once(running):
         log.warning(
             "restart_needed",
-            hint="[database], [[freeswitch]] and capture.spool are as they were at the start",
+            hint="[database], [[freeswitch]], capture.spool and where [web] listens are as at the start",
         )
     engine.reload(rules)
+    if site is not None and fresh.web is not None:
+        from freeswitch_callback.cli.website import settings_of
+
+        site.settings = settings_of(fresh.web)
     log.info("configuration_reloaded", path=context.path)
 
 
 def _read_once(configuration: Configuration) -> tuple[object, ...]:
-    return configuration.database, configuration.freeswitch, configuration.capture.spool
+    web = configuration.web
+    listens = None if web is None else (web.listen, web.tls_certificate, web.tls_key)
+    return configuration.database, configuration.freeswitch, configuration.capture.spool, listens
 
 
 @click.command()

@@ -1,0 +1,42 @@
+"""The Flask application, given all that it needs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+
+from freeswitch_callback.web import api, guard, problems
+from freeswitch_callback.web.site import Site
+
+
+class _Json(DefaultJSONProvider):
+    """As `--format json` of the command line has it: times in UTC."""
+
+    ensure_ascii = True
+    sort_keys = False
+
+    @staticmethod
+    def default(value: Any) -> Any:
+        if isinstance(value, datetime):
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return str(value)
+
+
+class _App(Flask):
+    json_provider_class = _Json
+
+
+def make(site: Site) -> Flask:
+    """A WSGI application. Whoever adds views marks each with `guard.needs` or `guard.for_anybody`."""
+    app = _App(__name__, static_folder=None, template_folder=None)
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    guard.install(app, site)
+    problems.install(app)
+    api.install(app, site)
+    unguarded = [name for name, view in app.view_functions.items() if not hasattr(view, "needs")]
+    if unguarded:
+        raise AssertionError(f"views that say not who may see them: {unguarded}")
+    return app
