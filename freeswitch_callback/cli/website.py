@@ -13,6 +13,7 @@ from freeswitch_callback.web import app
 from freeswitch_callback.web.live import Live
 from freeswitch_callback.web.server import Server
 from freeswitch_callback.web.site import Settings, Site
+from freeswitch_callback.web.stream import Broadcaster
 
 _GOODBYE = 0.5
 """Seconds that a stopping engine gives to requests under way."""
@@ -44,9 +45,10 @@ def website(configuration: Configuration, web: Web, engine: Engine) -> Iterator[
         recall=lambda queue: engine.rules.recall(queue),
         settings=settings_of(web),
     )
+    broadcaster = Broadcaster(site)
     server = Server(
         web.listen,
-        app.make(site),
+        app.make(site, broadcaster),
         certificate=web.tls_certificate,
         key=web.tls_key,
         many_from=partial(Settings.trusts, site.settings),
@@ -55,5 +57,6 @@ def website(configuration: Configuration, web: Web, engine: Engine) -> Iterator[
     try:
         yield site
     finally:
+        broadcaster.close()
         server.stop(timeout=_GOODBYE)
         ledger.close()

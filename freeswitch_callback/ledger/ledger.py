@@ -37,6 +37,7 @@ from freeswitch_callback.ledger import report as reports
 from freeswitch_callback.ledger.claims import Judge
 from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work, open_database
 from freeswitch_callback.ledger.filters import NEWEST_FIRST, Filter, Order, RecallFilter
+from freeswitch_callback.ledger.following import Following
 from freeswitch_callback.ledger.health import Trouble, Watched
 from freeswitch_callback.ledger.journal import note
 from freeswitch_callback.ledger.late import Late
@@ -65,6 +66,7 @@ class Ledger:
         one in the URL; `pool` bounds the connections to PostgreSQL; a `clock` replaces the database's."""
         self._database = Watched(open_database(url, password=password, pool=pool, clock=clock))
         self.people = People(self._database)
+        self.following = Following(self._database)
 
     @property
     def trouble(self) -> Trouble | None:

@@ -139,8 +139,9 @@ class People:
 
         return self._database.write(begin)
 
-    def session(self, key: str, idle: float) -> Person | None:
-        """Whose session this is, if it is not over; `idle`: seconds without a request after which it is."""
+    def session(self, key: str, idle: float, *, seen: bool = True) -> Person | None:
+        """Whose session this is, if it is not over; `idle`: seconds without a request after which it is.
+        `seen`: this is a request."""
 
         def look(transaction: Transaction) -> tuple[Row, float] | None:
             columns = (*User._meta.sorted_fields, Session.seen_at)
@@ -159,7 +160,7 @@ class People:
         if found is None:
             return None
         row, unseen = found
-        if unseen >= min(SEEN_EVERY, idle / 4):
+        if seen and unseen >= min(SEEN_EVERY, idle / 4):
             self._database.write(lambda t: t.change(Session.update(seen_at=t.now).where(Session.key == key)))
         return _person(row)
 

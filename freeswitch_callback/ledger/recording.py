@@ -364,6 +364,11 @@ def _opened(transaction: Transaction, told: Sequence[Told]) -> list[int]:
             entry(transaction, each.missed.node, "blocked" if gate else "opened", recall, gate=gate)
             for each, recall in zip(new, new_ids, strict=True)
             for gate in [each.opening.blocked]
+        ]
+        + [
+            entry(transaction, each.missed.node, "called again", row["id"])
+            for each, row in zip(told, found, strict=True)
+            if row is not None
         ],
     )
     left = iter(new_ids)

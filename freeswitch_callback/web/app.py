@@ -8,8 +8,9 @@ from typing import Any
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from freeswitch_callback.web import api, guard, problems
+from freeswitch_callback.web import api, guard, problems, stream
 from freeswitch_callback.web.site import Site
+from freeswitch_callback.web.stream import Broadcaster
 
 
 class _Json(DefaultJSONProvider):
@@ -29,13 +30,16 @@ class _App(Flask):
     json_provider_class = _Json
 
 
-def make(site: Site) -> Flask:
-    """A WSGI application. Whoever adds views marks each with `guard.needs` or `guard.for_anybody`."""
+def make(site: Site, broadcaster: Broadcaster | None = None) -> Flask:
+    """A WSGI application. Whoever adds views marks each with `guard.needs` or `guard.for_anybody`.
+
+    The `broadcaster` stays the caller's, to be closed."""
     app = _App(__name__, static_folder=None, template_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     guard.install(app, site)
     problems.install(app)
     api.install(app, site)
+    stream.install(app, site, broadcaster or Broadcaster(site))
     unguarded = [name for name, view in app.view_functions.items() if not hasattr(view, "needs")]
     if unguarded:
         raise AssertionError(f"views that say not who may see them: {unguarded}")

@@ -92,6 +92,7 @@ def test_one_call_with_all_that_led_to_it(ledger: Ledger):
     assert [attempt["call_uuid"] for attempt in shown["attempts"]] == [taken.call_uuid]
     assert [(entry["who"], entry["what"]) for entry in shown["journal"]] == [
         ("fs1", "opened"),
+        ("fs1", "called again"),
         ("engine-1", "claimed"),
     ]
 

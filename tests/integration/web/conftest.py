@@ -1,6 +1,7 @@
 """One suite over both databases."""
 
+from tests.integration.ledger.conftest import clock, timed
 from tests.postgres import ledger_url, postgres_server
 from tests.web import ledger, site
 
-__all__ = ["ledger", "ledger_url", "postgres_server", "site"]
+__all__ = ["clock", "ledger", "ledger_url", "postgres_server", "site", "timed"]
