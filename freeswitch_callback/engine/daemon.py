@@ -16,7 +16,7 @@ from gevent.event import Event as Flag
 from freeswitch_callback.core import capture
 from freeswitch_callback.core.capture import CaptureRules
 from freeswitch_callback.core.catchup import Heard
-from freeswitch_callback.core.facts import Decision, Event
+from freeswitch_callback.core.facts import ClosedAs, Decision, Event
 from freeswitch_callback.core.gates import GateRules
 from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.engine.alarms import Alarms, Name
@@ -24,6 +24,7 @@ from freeswitch_callback.engine.attempts import RecallRules, note_rests
 from freeswitch_callback.engine.catchup import CatchUp
 from freeswitch_callback.engine.cdr_folder import CdrFolder
 from freeswitch_callback.engine.clock import SYSTEM, Clock
+from freeswitch_callback.engine.figures import Figures
 from freeswitch_callback.engine.gatekeeper import Gatekeeper
 from freeswitch_callback.engine.loops import Loops
 from freeswitch_callback.engine.patience import patiently
@@ -107,6 +108,7 @@ class Engine:
         self._recalls_changed = False
         self._next_look = 0.0  # nothing of what we know is due before (monotonic)
         self.alarms = Alarms(clock)
+        self.figures = Figures()
         self.loops = Loops(clock)
         self.gatekeeper = Gatekeeper(lambda queue: self.rules.gates(queue), self._on_the_line)
         self.sites = [_Site(address, self, (spools or {}).get(address.name)) for address in nodes]
@@ -190,7 +192,7 @@ class Engine:
                 now = self.clock.monotonic()
                 if now - expired >= self._rules.poll:  # a write: not between an agent and a call
                     expired = now
-                    self._ledger.expire()
+                    self.figures.closed[ClosedAs.EXPIRED] += self._ledger.expire()
                     self._hear_decisions()
             except DatabaseUnreachable as error:
                 log.debug("recalls_paused", error=str(error))
@@ -338,6 +340,7 @@ class _Site:
             draining=engine.loops.add(f"spool of {address.name}"),
             min_talk=lambda queue: engine.rules.recall(queue or "").retry.min_talk,
             remember_agent=lambda queue: engine.rules.recall(queue or "").prefer_agent > 0,
+            figures=engine.figures,
         )
         self.recaller = Recaller(
             self.node,
@@ -349,6 +352,7 @@ class _Site:
             engine.wake,
             self._clock,
             lease=rules.lease,
+            figures=engine.figures,
         )
         self.cdrs = CdrFolder(
             address.name,
@@ -386,6 +390,7 @@ class _Site:
 
     def _event(self, event: Event) -> None:
         self.catchup.takes_in()
+        self._engine.figures.events[self.node.name] += 1
         # First who is on the line: while the recorder waits for the database, what it writes may be called.
         self._somebody_free |= self.recaller.feed(event)
         self._last_event = event

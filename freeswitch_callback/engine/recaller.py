@@ -31,6 +31,7 @@ from freeswitch_callback.core.schedule import agent_was_away, settle
 from freeswitch_callback.engine import offers
 from freeswitch_callback.engine.attempts import Attempt, RecallRules, length_of_rest
 from freeswitch_callback.engine.clock import Clock
+from freeswitch_callback.engine.figures import Figures
 from freeswitch_callback.engine.gatekeeper import Gatekeeper
 from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.engine.switchboard import Switchboard
@@ -107,8 +108,10 @@ class Recaller:
         wake: Callable[[], None],
         clock: Clock,
         lease: float = LEASE,
+        figures: Figures | None = None,
     ) -> None:
         self.node = node
+        self._figures = figures or Figures()
         self.lease = lease
         self.switchboard = Switchboard(clock)
         self.attempts: dict[str, Attempt] = {}  # by call uuid
@@ -336,6 +339,7 @@ class Recaller:
             return self._step_back(attempt, reserved)
         try:
             self.node.send_originate(originate, partial(self._surely_held, attempt))
+            self._note_reaction(recall, claim.agent, rules)
         except CommandFailed as error:
             attempt.progress = replace(attempt.progress, ended=self._clock.time(), cause=str(error))
         except NotSent as error:
@@ -346,6 +350,22 @@ class Recaller:
             log.warning("originate_unanswered", recall=recall.id, error=str(error))
         log.info("recall", recall=recall.id, node=self.node.name, agent=claim.agent, mode=str(claim.mode))
         return True
+
+    def _note_reaction(self, recall: Due, name: str | None, rules: RecallRules) -> None:
+        """How long after both were there: a recall with open gates, and an agent who is free. Where a person
+        is asked first, it is theirs."""
+        agent = self.switchboard.agents.get(name or "")
+        free_since = self.switchboard.free_since.get(name or "")
+        if (
+            agent is None
+            or free_since is None
+            or recall.open_since is None
+            or rules.accept_within is not None
+        ):
+            return
+        wrapped_up = dispatch.wrap_up_ends(agent.last_bridge_end, agent.wrap_up_time, agent.ready_time)
+        both = max(free_since, wrapped_up, recall.open_since.timestamp())
+        self._figures.reaction.add(self._clock.time() - both)
 
     def _accepted(self, attempt: Attempt, rules: RecallRules) -> bool:
         """Whether the agent, who is reserved, has said yes on their page, and still is there for it."""
@@ -475,7 +495,9 @@ class Recaller:
                 attempt.connection_noted = True
                 operator = progress.operator or claim.agent
                 at = _utc(progress.connected)
-                self._write("connection", partial(self._ledger.connected, claim, at, operator))
+                if self._write("connection", partial(self._ledger.connected, claim, at, operator)):
+                    called_at = attempt.recall.called_at.timestamp()
+                    self._figures.time_to_recall.add(progress.connected - called_at)
             if attempt.verdict is not None:
                 break
             if outcome(progress) is not None and not attempt.interrupted:  # not of what has come since
@@ -517,6 +539,9 @@ class Recaller:
             closed_as=str(settlement.closed_as or ""),
         )  # fmt: skip
         if written:  # else whoever has taken it over may need them
+            self._figures.outcomes[settlement.outcome] += 1
+            if settlement.closed_as is not None:
+                self._figures.closed[settlement.closed_as] += 1
             self._clear_marks(claim)
 
     def _give_back(self, name: str, ours: Callable[[], bool], *, talked: bool) -> bool:

@@ -11,10 +11,11 @@ from gevent.event import Event as Flag
 
 from freeswitch_callback.core.capture import Capture, CaptureRules
 from freeswitch_callback.core.catchup import Heard
-from freeswitch_callback.core.facts import Event, Missed, Reached, Served
+from freeswitch_callback.core.facts import ClosedAs, Event, Missed, Reached, Served
 from freeswitch_callback.core.gates import GateRules, opening, scope_of
 from freeswitch_callback.core.numbers import read
 from freeswitch_callback.engine.clock import SYSTEM, Clock
+from freeswitch_callback.engine.figures import Figures
 from freeswitch_callback.engine.loops import Loop
 from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.errors import CallbackError, DatabaseError, DatabaseUnreachable
@@ -72,6 +73,7 @@ class Recorder:
         min_talk: Callable[[str | None], float],
         remember_agent: Callable[[str | None], bool] = lambda _queue: False,
         draining: Loop | None = None,
+        figures: Figures | None = None,
     ) -> None:
         self.node = node
         self._ledger = ledger
@@ -86,6 +88,7 @@ class Recorder:
         self._min_talk = min_talk
         self._remember_agent = remember_agent
         self._draining = draining or Loop(clock)
+        self._figures = figures or Figures()
         self._told: list[Fact] = []
         """What was heard and is not on disk yet."""
         self._together = True  # else one by one: some of what was told could not be put on disk together
@@ -283,14 +286,19 @@ class Recorder:
         """In the log, what became of it; True if a recall may be due."""
         if isinstance(outcome, Recorded) and isinstance(fact, Missed):
             if outcome.new:
+                self._figures.count_missed(fact.queue, fact.reason)
+                if outcome.blocked is not None:
+                    self._figures.closed[ClosedAs.BLOCKED] += 1
                 log.info(
                     "missed", id=outcome.missed_id, node=fact.node, queue=fact.queue, reason=str(fact.reason),
                     timewait=fact.timewait, blocked=outcome.blocked,
                 )  # fmt: skip
             return fact.settled and outcome.blocked is None
         if outcome and isinstance(fact, Served):
+            self._figures.closed[ClosedAs.SERVED_INBOUND] += 1
             log.info("served_inbound", node=fact.node, queue=fact.queue, operator=fact.operator)
         elif outcome and isinstance(fact, Reached):
+            self._figures.closed[ClosedAs.SERVED_OUTBOUND] += 1
             log.info("served_outbound", node=fact.node, domain=fact.domain, operator=fact.operator)
         return False
 

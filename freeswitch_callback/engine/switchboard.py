@@ -129,6 +129,7 @@ class Switchboard:
         self.callers = Callers()
         self.rests: dict[str, float] = {}
         self.recall_ended: dict[str, float] = {}
+        self.free_since: dict[str, float] = {}  # as events told (epoch seconds)
         self._lines = Lines()
         self._lately: deque[tuple[float, Event]] = (
             deque()
@@ -227,9 +228,12 @@ class Switchboard:
                 state = event.get("CC-Agent-State") or agent.state
                 ended = int(event.timestamp) if agent.state == _TALKING else agent.last_bridge_end
                 self.agents[agent.name] = replace(agent, state=state, last_bridge_end=ended)
+                if state == "Waiting":
+                    self.free_since[agent.name] = event.timestamp
                 return state == "Waiting"
             case "agent-status-change":
                 self.agents[agent.name] = replace(agent, status=event.get("CC-Agent-Status") or agent.status)
+                self.free_since[agent.name] = event.timestamp
                 return True
         return False
 

@@ -489,15 +489,6 @@ class Ledger:
         """Raises `NotFound`, also for a call of another queue than these patterns name."""
         return self._database.read(lambda t: views.show(t, missed_id, queues))
 
-    def add_note(self, missed_id: int, text: str, by: str, queues: tuple[str, ...] | None = None) -> None:
-        """Into the journal of the recall behind this call. Raises `NotFound`."""
-
-        def add(transaction: Transaction) -> None:
-            found = views.show(transaction, missed_id, queues)
-            note(transaction, by, "noted", found["recall"]["id"], missed_id, note=text)
-
-        self._database.write(add)
-
     def agents_away(self, node: str, since: datetime) -> list[Away]:
         """The agents of a node who did not answer or declined a recall made after `since`, newest last."""
         return self._database.read(lambda t: views.agents_away(t, node, since))

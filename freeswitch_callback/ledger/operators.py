@@ -96,6 +96,7 @@ def remark(transaction: Transaction, recall: int, who: str, text: str) -> int:
     """Adds a remark; its id. Raises `NotFound`."""
     if transaction.row(Recall.select(Recall.id).where(Recall.id == recall)) is None:
         raise NotFound(f"there is no recall {recall}")
+    note(transaction, who, "remarked", recall)
     return transaction.insert(Remark, recall=recall, at=transaction.now, who=who, text=text)
 
 

@@ -14,7 +14,7 @@ from freeswitch_callback.core.facts import ClosedAs, Outcome
 from freeswitch_callback.errors import NotFound
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.filters import NEWEST_FIRST, Filter, Order, RecallFilter, covered, matching
-from freeswitch_callback.ledger.models import CLOSED, LARGEST_ID, Attempt, Journal, Missed, Recall
+from freeswitch_callback.ledger.models import CLOSED, LARGEST_ID, Attempt, Journal, Missed, Recall, Remark
 
 PAGE = 1000
 """Rows read at once: a long list is many short reads, and memory for one of them."""
@@ -30,13 +30,14 @@ are aware datetimes."""
 
 class Shown(TypedDict):
     """One missed call: as in a list, its recall, the recall's other missed calls (the newest `OTHERS`), its
-    attempts and its journal, both oldest first."""
+    attempts, its journal and its remarks, all oldest first."""
 
     missed: Listed
     recall: dict[str, Any]
     others: list[Listed]
     attempts: list[dict[str, Any]]
     journal: list[dict[str, Any]]
+    remarks: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ def show(transaction: Transaction, missed_id: int, queues: tuple[str, ...] | Non
         others=_listed(transaction, newest_first(others).limit(OTHERS)),
         attempts=transaction.rows(Attempt.select().where(Attempt.recall == recall).order_by(Attempt.id)),
         journal=transaction.rows(Journal.select().where(Journal.recall == recall).order_by(Journal.id)),
+        remarks=transaction.rows(Remark.select().where(Remark.recall == recall).order_by(Remark.id)),
     )
 
 

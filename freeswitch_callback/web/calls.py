@@ -22,7 +22,7 @@ from freeswitch_callback.core.lifecycle import State
 from freeswitch_callback.errors import UsageError
 from freeswitch_callback.ledger import Filter, Order
 from freeswitch_callback.ledger.filters import SORTED_BY
-from freeswitch_callback.ledger.models import LINE, Attempt, Journal, Recall
+from freeswitch_callback.ledger.models import LINE, Attempt, Journal, Recall, Remark
 from freeswitch_callback.ledger.models import Missed as MissedTable
 from freeswitch_callback.ledger.views import LISTED
 from freeswitch_callback.operations import choosing, recalls, spreadsheet, times, verdicts
@@ -78,6 +78,7 @@ SCHEMAS = {
     "Recall": record(of_table(Recall)),
     "Attempt": record(of_table(Attempt)),
     "JournalEntry": record(of_table(Journal)),
+    "Remark": record(of_table(Remark)),
     "Gate": record(GATE),
 }
 
@@ -153,9 +154,9 @@ def add(site: Site, access: Access, given: Given) -> dict[str, Any]:
     return {"id": recorded.missed_id, "recall": recorded.recall_id, "blocked": recorded.blocked}
 
 
-def add_note(site: Site, access: Access, given: Given) -> dict[str, Any]:
-    site.ledger.add_note(given["id"], given["note"], access.name, access.queues)
-    return {}
+def remark(site: Site, access: Access, given: Given) -> dict[str, Any]:
+    recall = site.ledger.show(given["id"], access.queues)["recall"]["id"]
+    return {"id": site.ledger.remark(recall, access.name, given["text"])}
 
 
 def _chosen(site: Site, access: Access, given: Given, verb: str) -> Filter:
@@ -239,6 +240,7 @@ ROUTES = (
         gives=record({
             "missed": ref("ListedCall"), "recall": ref("Recall"), "others": array(ref("ListedCall")),
             "attempts": array(ref("Attempt")), "journal": array(ref("JournalEntry")),
+            "remarks": array(ref("Remark")),
         }),
     ),
     Route(
@@ -252,9 +254,9 @@ ROUTES = (
         }),
     ),
     Route(
-        "POST", "/missed/{id}/notes", add_note, "A note, kept in the journal.", Scope.OPERATE,
-        path_fields=_ID, body=(Field("note", Text(LINE, 1), "What to remember.", required=True),),
-        gives=record({}), status=201,
+        "POST", "/missed/{id}/remarks", remark, "What whoever calls next is to know.", Scope.OPERATE,
+        path_fields=_ID, body=(Field("text", Text(LINE, 1), "What to remember.", required=True),),
+        gives=record({"id": WHOLE}), status=201,
     ),
     Route(
         "POST", "/missed/replay", replay, "Call back again: attempts start anew, due now.", Scope.OPERATE,

@@ -13,6 +13,7 @@ from typing import Any
 from freeswitch_callback.core.gates import Verdict
 from freeswitch_callback.engine.alarms import Alarm
 from freeswitch_callback.engine.daemon import Engine
+from freeswitch_callback.engine.figures import Figures
 from freeswitch_callback.engine.gatekeeper import look
 from freeswitch_callback.engine.switchboard import Switchboard
 from freeswitch_callback.ledger import Ledger
@@ -29,6 +30,16 @@ class Live:
     def ready(self) -> bool:
         """Whether the database was opened, and the engine does its work."""
         return self._engine.ready.is_set() and not self._engine.stopping.is_set()
+
+    @property
+    def database(self) -> bool:
+        """Whether nothing was wrong with the engine's database when it was last used."""
+        return self._engine.ledger.trouble is None
+
+    @property
+    def figures(self) -> Figures:
+        """What the engine has done since it was started."""
+        return self._engine.figures
 
     @property
     def engine(self) -> str:

@@ -95,6 +95,20 @@ def test_who_is_added_by_the_api_is_called_at_once(served: Served, house: House,
     assert [entry["what"] for entry in journal] == ["opened", "claimed", "dialling", "connected", "closed"]
 
 
+def test_what_an_engine_does_is_counted(served: Served, engine: Engine, house: House, sim: Any):
+    house.gave_up()
+    house.free()
+    house.row(state="closed", closed_as="recalled")
+    figures = engine.figures
+    house.until(lambda: figures.closed)
+    assert figures.missed == {(SUPPORT, "abandoned"): 1}
+    assert (figures.closed, figures.outcomes) == ({"recalled": 1, "expired": 0}, {"connected": 1})
+    assert figures.events["fs1"] > 5
+    for histogram in (figures.time_to_recall, figures.reaction):
+        assert list(histogram.buckets())[-1] == ("+Inf", 1)
+    assert 0 < figures.reaction.sum < 5
+
+
 def test_run_serves_what_is_configured_and_ends(shell: Shell, house: House, sim: Any):
     web = configured(shell).web
     assert web is not None

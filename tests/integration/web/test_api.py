@@ -164,14 +164,14 @@ def test_what_is_changed_is_told_beforehand_by_a_dry_run(site: Site, crm: Progra
     assert [row["id"] for row in crm.get("/missed")["items"]] == [1]
 
 
-def test_a_number_is_added_and_a_note_kept(site: Site, crm: Program):
+def test_a_number_is_added_and_a_remark_kept(site: Site, crm: Program):
     added = crm.post("/missed", number="(202) 555-0200", queue=SUPPORT, name="Anna")
     assert added == {"id": 1, "recall": 1, "blocked": None}
-    crm.post("/missed/1/notes", note="prefers mornings")
-    [*_, entry] = crm.get("/missed/1")["journal"]
-    assert (entry["what"], entry["who"], entry["detail"]) == (
-        "noted", "token admin-0", {"note": "prefers mornings"},
-    )  # fmt: skip
+    crm.post("/missed/1/remarks", text="prefers mornings")
+    found = crm.get("/missed/1")
+    [remark] = found["remarks"]
+    assert (remark["who"], remark["text"]) == ("token admin-0", "prefers mornings")
+    assert found["journal"][-1]["what"] == "remarked"
     assert crm("POST", "/missed", {"number": "nobody", "queue": SUPPORT}).status_code == 400
 
 
@@ -191,7 +191,7 @@ def test_what_is_not_there_gets_404(crm: Program):
     for method, path, body in (
         ("GET", "/missed/1", None),
         ("GET", "/missed/1/why", None),
-        ("POST", "/missed/1/notes", {"note": "x"}),
+        ("POST", "/missed/1/remarks", {"text": "x"}),
         ("POST", "/missed/close", {"ids": [1]}),
         ("POST", "/breakers/reset", {"prefixes": ["+1"]}),
         ("GET", "/nothing", None),
@@ -224,7 +224,7 @@ def test_who_is_limited_to_queues_sees_and_changes_nothing_else(site: Site):
     for hidden in (other, none):
         assert limited("GET", f"/missed/{hidden}").status_code == 404
         assert limited("GET", f"/missed/{hidden}/why").status_code == 404
-        assert limited("POST", f"/missed/{hidden}/notes", {"note": "x"}).status_code == 404
+        assert limited("POST", f"/missed/{hidden}/remarks", {"text": "x"}).status_code == 404
         for verb in ("close", "replay", "purge"):
             assert limited("POST", f"/missed/{verb}", {"ids": [hidden]}).status_code == 404
         assert limited("POST", "/missed/postpone", {"ids": [hidden], "for": "2h"}).status_code == 404
@@ -327,7 +327,7 @@ def test_whatever_strangers_send_is_refused_or_kept_as_it_came(site: Site, crm: 
             ("/missed", {"number": "+12025550199", "queue": SUPPORT, "name": value}),
             ("/missed", {"number": "+12025550198", "queue": value}),
             ("/dnc", {"number": value, "note": value}),
-            ("/missed/1/notes", {"note": value}),
+            ("/missed/1/remarks", {"text": value}),
             ("/missed/close", {"queue": value, "note": value, "dry_run": True}),
             ("/breakers/reset", {"prefixes": [value]}),
         ):
