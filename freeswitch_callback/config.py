@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from freeswitch_callback.config_values import (
+    HOOK_EVENTS,
     Parser,
     Wrong,
     as_address,
@@ -34,6 +35,7 @@ from freeswitch_callback.config_values import (
     as_duration,
     as_expression,
     as_folders,
+    as_hook_event,
     as_hours,
     as_length_of_time,
     as_links,
@@ -47,6 +49,7 @@ from freeswitch_callback.config_values import (
     as_ring_time,
     as_text,
     as_type_of_number,
+    as_url,
     as_whole,
     as_yes_or_no,
     as_zone,
@@ -195,6 +198,18 @@ class Web:
     links: Mapping[str, str] = _key(as_links, factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Whom to tell by HTTP what becomes of calls."""
+
+    name: str = _key(as_text, "")
+    url: str = _key(as_url, "")
+    secret: str | None = _key(as_text, None)
+    secret_file: str | None = _key(as_text, None)
+    events: tuple[str, ...] = _key(as_list_of(as_hook_event), HOOK_EVENTS)
+    private: bool = _key(as_yes_or_no, False)
+
+
 LINK_PLACES = ("number", "phone", "queue", "caller_name", "missed")
 """What may stand in braces in a link, besides the variables that are kept in `extra`; `missed` is its id."""
 
@@ -210,6 +225,7 @@ class Configuration:
     queues: Mapping[str, Recall]
     poll: float
     web: Web | None = None
+    webhooks: tuple[Webhook, ...] = ()
 
     def recall_for(self, queue: str) -> Recall:
         return self.queues.get(queue, self.recall)
@@ -237,7 +253,7 @@ def parse(text: str, environ: Mapping[str, str] = os.environ) -> Configuration:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"not TOML: {error}") from error
-    _known(data, {"database", "freeswitch", "capture", "numbers", "caps", "recall", "web"}, "")
+    _known(data, {"database", "freeswitch", "capture", "numbers", "caps", "recall", "web", "webhook"}, "")
     recall_table = _table(data, "recall")
     overrides = _table(recall_table, "queues", "recall.")
     poll = recall_table.get("poll", "5s")
@@ -259,7 +275,42 @@ def parse(text: str, environ: Mapping[str, str] = os.environ) -> Configuration:
         queues=queues,
         poll=_value(as_length_of_time, poll, "recall.poll"),
         web=_web(data, capture.variables),
+        webhooks=_webhooks(data.get("webhook", [])),
     )
+
+
+SHORTEST_SECRET = 16
+
+
+def _webhooks(tables: Any) -> tuple[Webhook, ...]:
+    if not isinstance(tables, list):
+        raise ConfigurationError("webhook must be sections, written [[webhook]]")
+    hooks: list[Webhook] = []
+    for index, table in enumerate(tables, 1):
+        where = f"webhook[{index}]"
+        hook = _section(Webhook, table, where)
+        for key in ("name", "url", "events"):
+            if not getattr(hook, key):
+                raise ConfigurationError(f"{where}.{key} is missing")
+        if any(hook.name == other.name for other in hooks):
+            raise ConfigurationError(f"{where}.name: {hook.name!r} is there twice; each needs its own")
+        if hook.url.startswith("http://") and not hook.private:
+            raise ConfigurationError(
+                f"{where}.url must begin with https://: numbers and names go there; in clear only within "
+                "your own network, with private = true"
+            )
+        if hook.secret_file is not None:
+            try:
+                hook = replace(hook, secret=Path(hook.secret_file).read_text("utf-8").strip())
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(f"{where}.secret_file cannot be read: {error}") from error
+        if hook.secret is None or len(hook.secret) < SHORTEST_SECRET:
+            raise ConfigurationError(
+                f"{where}.secret is missing or too short: {SHORTEST_SECRET} characters at least, as "
+                "`openssl rand -hex 32` gives them; or name secret_file"
+            )
+        hooks.append(hook)
+    return tuple(hooks)
 
 
 def _web(data: Mapping[str, Any], variables: tuple[str, ...]) -> Web | None:

@@ -317,3 +317,22 @@ def as_links(value: Any) -> dict[str, str]:
         if not name.strip():
             raise Wrong(f"must name each link, like {example}")
     return dict(value)
+
+
+HOOK_EVENTS = ("recorded", "reached", "closed")
+
+
+def as_hook_event(value: Any) -> str:
+    if value not in HOOK_EVENTS:
+        raise Wrong(f"must be of {', '.join(HOOK_EVENTS)}, not {value!r}")
+    return str(value)
+
+
+_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[!-~]*)?\Z")
+
+
+def as_url(value: Any) -> str:
+    """Without a user and a password: those would stand in logs."""
+    if not _URL.match(as_text(value)) or "#" in value:
+        raise Wrong(f'must be an address like "https://crm.example/hook", not {value!r}')
+    return str(value)

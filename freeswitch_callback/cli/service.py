@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from freeswitch_callback.config import Configuration, load
 from freeswitch_callback.engine.daemon import Engine
 from freeswitch_callback.engine.systemd import Systemd
 from freeswitch_callback.engine.watchdog import Watchdog
+from freeswitch_callback.engine.webhooks import Target, Webhooks
 from freeswitch_callback.errors import CallbackError, ConfigurationError, DatabaseUnreachable
 from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.operations import checks
@@ -80,7 +82,7 @@ def run(context: Context, log_level: str) -> None:
         signal.signal(number, lambda *_: engine.stop())
     signal.signal(signal.SIGHUP, lambda *_: asked_to_reload.set())
     try:
-        with _website(context.configuration, engine) as site:
+        with _webhooks(context.configuration, engine), _website(context.configuration, engine) as site:
             reloading = gevent.spawn(_reload, context, engine, asked_to_reload, systemd, site)
             try:
                 engine.run()
@@ -94,6 +96,25 @@ def run(context: Context, log_level: str) -> None:
             ledger.close()
         for spool in spools.values():
             spool.close()
+
+
+@contextmanager
+def _webhooks(configuration: Configuration, engine: Engine) -> Iterator[None]:
+    """Tells whoever is to be told, as long as it is entered."""
+    if not configuration.webhooks:
+        yield
+        return
+    database = configuration.database
+    with closing(Ledger(database.url, password=database.password, pool=3)) as ledger:
+        targets = [
+            Target(hook.name, hook.url, hook.secret or "", hook.events, hook.private)
+            for hook in configuration.webhooks
+        ]
+        telling = gevent.spawn(Webhooks(ledger, engine.name, tuple(targets)).run)
+        try:
+            yield
+        finally:
+            telling.kill(timeout=1.0)
 
 
 def _website(configuration: Configuration, engine: Engine) -> AbstractContextManager[Site | None]:
@@ -131,7 +152,7 @@ def _read_again(context: Context, engine: Engine, running: Configuration, site: 
     if _read_once(fresh) != _read_once(running):
         log.warning(
             "restart_needed",
-            hint="[database], [[freeswitch]], capture.spool and where [web] listens are as at the start",
+            hint="[database], [[freeswitch]], capture.spool, [[webhook]], and where [web] listens stay",
         )
     engine.reload(rules)
     if site is not None and fresh.web is not None:
@@ -144,7 +165,8 @@ def _read_again(context: Context, engine: Engine, running: Configuration, site: 
 def _read_once(configuration: Configuration) -> tuple[object, ...]:
     web = configuration.web
     listens = None if web is None else (web.listen, web.tls_certificate, web.tls_key)
-    return configuration.database, configuration.freeswitch, configuration.capture.spool, listens
+    hooks = configuration.webhooks
+    return configuration.database, configuration.freeswitch, configuration.capture.spool, listens, hooks
 
 
 @click.command()

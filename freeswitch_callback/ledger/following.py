@@ -14,7 +14,8 @@ from typing import Any
 import peewee
 
 from freeswitch_callback.ledger.database import Database, Transaction
-from freeswitch_callback.ledger.models import LARGEST_ID, Journal, Missed, Recall
+from freeswitch_callback.ledger.models import LARGEST_ID, Hook, Journal, Missed, Recall
+from freeswitch_callback.ledger.prepared import Query
 from freeswitch_callback.ledger.views import newest_first
 
 MOST = 500
@@ -46,12 +47,44 @@ class Following:
 
     def newest(self) -> int:
         """The id of the newest entry, 0 without any."""
-        newest = Journal.select(peewee.fn.COALESCE(peewee.fn.MAX(Journal.id), 0))
-        return int(self._database.read(lambda t: t.value(newest)))
+        return int(self._database.read(lambda t: t.value(_newest())))
+
+    def hold(self, name: str, engine: str, lease: float) -> int | None:
+        """Has this engine tell a target for `lease` seconds; up to which entry it was told. None if another
+        engine does. A new target is told from now on."""
+
+        def held(transaction: Transaction) -> int | None:
+            transaction.alone(f"hook {name}")
+            ours = {"engine": engine, "held_until": transaction.after(lease)}
+            row = transaction.row(Hook.select().where(Hook.name == name))
+            if row is None:
+                newest = int(transaction.value(_newest()))
+                transaction.insert(Hook, name=name, told=newest, **ours)
+                return newest
+            if row["engine"] not in (None, engine) and row["held_until"] > transaction.now:
+                return None
+            transaction.update(Hook, row["id"], **ours)
+            return int(row["told"])
+
+        return self._database.write(held)
+
+    def told(self, name: str, engine: str, up_to: int) -> bool:
+        """The target was told of everything up to this entry. False if another engine tells it by now."""
+        ours = (Hook.name == name) & (Hook.engine == engine)
+        return bool(self._database.write(lambda t: t.change(Hook.update(told=up_to).where(ours))))
+
+    def let_go(self, name: str, engine: str) -> None:
+        """Another engine may tell it at once."""
+        ours = (Hook.name == name) & (Hook.engine == engine)
+        self._database.write(lambda t: t.change(Hook.update(engine=None, held_until=None).where(ours)))
 
     def changes(self, after: int, and_of: Collection[int] = ()) -> list[Change]:
         """The first `MOST` entries behind this id, and those `and_of` these ids that there are; by id."""
         return self._database.read(lambda t: _changes(t, after, and_of))
+
+
+def _newest() -> Query:
+    return Journal.select(peewee.fn.COALESCE(peewee.fn.MAX(Journal.id), 0))
 
 
 def _changes(transaction: Transaction, after: int, and_of: Collection[int]) -> list[Change]:

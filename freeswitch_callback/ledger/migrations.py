@@ -316,6 +316,21 @@ STEPS = (
             "CREATE UNIQUE INDEX token_key ON token (key)",
         ),
     ),
+    Step(
+        "webhooks",
+        (
+            """
+            CREATE TABLE hook (
+                id {id},
+                name TEXT NOT NULL,
+                told BIGINT NOT NULL,
+                engine TEXT,
+                held_until {time}
+            )
+            """,
+            "CREATE UNIQUE INDEX hook_name ON hook (name)",
+        ),
+    ),
 )
 LATEST = len(STEPS)
 

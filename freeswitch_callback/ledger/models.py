@@ -297,6 +297,15 @@ class Token(Table):
     made_at = Utc()
 
 
+class Hook(Table):
+    """How far a webhook's target was told of the journal, and which engine tells it."""
+
+    name = Text()
+    told = peewee.BigIntegerField()
+    engine = Text(null=True)
+    held_until = Utc(null=True)
+
+
 # A partial index is used only where the query says its predicate in so many words; a bound parameter hides it
 # from SQLite's planner. Hence literals.
 WAITING = peewee.SQL(f"'{State.WAITING}'")

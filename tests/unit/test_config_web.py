@@ -100,3 +100,41 @@ def test_links_take_what_a_call_has_and_the_variables_that_are_kept():
     assert section is not None
     assert section.links["CRM"] == "https://crm.example/c/{crm_id}?phone={number}"
     assert (section.agents, section.queues) == ({"1001@default": "Anna"}, {"support@default": "Support"})
+
+
+SECRET = "0123456789abcdef"
+HOOK = f'[[webhook]]\nname = "crm"\nurl = "https://crm.example/hook"\nsecret = "{SECRET}"\n'
+
+
+def test_webhooks_are_told_everything_unless_told_otherwise(tmp_path: Path):
+    path = tmp_path / "secret"
+    path.write_text(f"{SECRET}{SECRET}\n")
+    [first, second] = parse(
+        SMALL + HOOK + '[[webhook]]\nname = "desk"\nurl = "http://10.0.0.7:8080"\nprivate = true\n'
+        f'secret_file = "{path}"\nevents = ["closed"]\n',
+        {},
+    ).webhooks
+    assert (first.events, first.private, first.secret) == (("recorded", "reached", "closed"), False, SECRET)
+    assert (second.events, second.private, second.secret) == (("closed",), True, SECRET * 2)
+    assert parse(SMALL, {}).webhooks == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (HOOK + HOOK, "webhook[2].name: 'crm' is there twice"),
+        (HOOK.replace("https", "http"), "webhook[1].url must begin with https://"),
+        (HOOK.replace("https", "ftp"), "webhook[1].url must be an address like"),
+        (HOOK.replace("crm.example", "user:pw@crm.example"), "webhook[1].url must be an address like"),
+        (HOOK.replace(SECRET, "short"), "webhook[1].secret is missing or too short: 16 characters"),
+        (HOOK.replace("name", "nane"), "webhook[1].nane: no such key; did you mean webhook[1].name?"),
+        (HOOK + "events = []\n", "webhook[1].events is missing"),
+        (HOOK + 'events = ["opened"]\n', "webhook[1].events must be of recorded, reached, closed"),
+        (HOOK + 'secret_file = "/no/such"\n', "webhook[1].secret_file cannot be read"),
+        ("webhook = 1\n", "webhook must be sections, written [[webhook]]"),
+    ],
+)
+def test_what_is_wrong_with_a_webhook_is_said(text: str, said: str):
+    with pytest.raises(ConfigurationError) as refused:
+        parse((text + SMALL) if text.startswith("webhook =") else SMALL + text, {})
+    assert str(refused.value).startswith(said)

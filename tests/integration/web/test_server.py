@@ -92,11 +92,11 @@ def test_half_a_request_is_not_waited_for(server: Server, sent: bytes):
 
 def test_headers_that_come_in_drop_by_drop_have_an_end(server: Server):
     with closing(connected(server)) as client:
-        client.sendall(b"GET / HTTP/1.1\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nA: ")
 
         def drip() -> None:
             while True:
-                client.sendall(b"A: b\r\n")
+                client.sendall(b"b")
                 gevent.sleep(0.02)
 
         dripping = gevent.spawn(drip)
