@@ -86,10 +86,13 @@ def recall_row(asked: Asked) -> dict[str, Any]:
     return ids | recall | {"replayed": asked.anew}
 
 
-def with_gates(ledger: Ledger, rows: Iterable[Listed], gates: Gates, now: datetime) -> Iterator[Listed]:
+def with_gates(
+    ledger: Ledger, rows: Iterable[Listed], gates: Gates, now: datetime, size: int = _PAGE
+) -> Iterator[Listed]:
     """The rows with a `gate` more: the first shut one of a recall that waits (None: all are open), what has
-    blocked a blocked one. A page at a time, so that a long list costs no memory."""
-    for page in _pages(rows):
+    blocked a blocked one. A page of `size` at a time, so that a long list costs no memory; its gates are
+    asked in one go."""
+    for page in _pages(rows, size):
         shut = _first_shut(ledger, page, gates, now)
         for row in page:
             gate = str(shut[row["id"]]) if row["id"] in shut else None
@@ -103,12 +106,14 @@ def open_by_gate(
     queue: str | None,
     tell: Callable[[int], None],
     queues: tuple[str, ...] | None = None,
+    size: int = _PAGE,
 ) -> dict[str, int]:
-    """How many recalls wait at which gate, the most first. `tell` is told how many were asked so far."""
+    """How many recalls wait at which gate, the most first. `tell` is told how many were asked so far, after
+    each page of `size`."""
     counted: Counter[str] = Counter()
     seen: set[int] = set()
     waiting = ledger.listing(Filter(state=State.WAITING, queue=queue, queues=queues))
-    for page in _pages(row for row in waiting if row["recall"] not in seen):
+    for page in _pages((row for row in waiting if row["recall"] not in seen), size):
         newest = list({row["recall"]: row for row in reversed(page)}.values())
         seen |= {row["recall"] for row in newest}
         shut = _first_shut(ledger, newest, gates, now)
@@ -125,7 +130,7 @@ def _first_shut(ledger: Ledger, page: list[Listed], gates: Gates, now: datetime)
     return {id_: verdict for id_, verdict in told if verdict is not None}
 
 
-def _pages(rows: Iterable[Listed]) -> Iterator[list[Listed]]:
+def _pages(rows: Iterable[Listed], size: int) -> Iterator[list[Listed]]:
     left = iter(rows)
-    while page := list(islice(left, _PAGE)):
+    while page := list(islice(left, size)):
         yield page

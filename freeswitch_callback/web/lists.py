@@ -6,6 +6,8 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
+import gevent
+
 from freeswitch_callback import __version__
 from freeswitch_callback.core.access import Access, Scope
 from freeswitch_callback.core.facts import ClosedAs
@@ -15,7 +17,7 @@ from freeswitch_callback.errors import NotFound, UsageError
 from freeswitch_callback.ledger import RecallFilter
 from freeswitch_callback.ledger.models import LINE, Recall
 from freeswitch_callback.operations import donotcall, times, verdicts
-from freeswitch_callback.web.calls import LONGEST_PAGE, PAGE, page_of, page_schema
+from freeswitch_callback.web.calls import AT_ONCE, LONGEST_PAGE, PAGE, gated, page_of, page_schema
 from freeswitch_callback.web.fields import Field, ListOf, OneOf, Text, Whole, YesOrNo
 from freeswitch_callback.web.problems import Refused
 from freeswitch_callback.web.routes import (
@@ -68,7 +70,7 @@ def recalls(site: Site, access: Access, given: Given) -> dict[str, Any]:
     size = given["limit"]
     rows = site.ledger.recalls(chosen, size, given["before"])
     known = [{**row, "id": row["missed"], "recall": row["id"]} for row in rows if row["missed"] is not None]
-    gates = {row["recall"]: row["gate"] for row in verdicts.with_gates(site.ledger, known, site.gates, now)}
+    gates = {row["recall"]: row["gate"] for row in gated(site, known, now)}
     last = str(rows[-1]["id"]) if len(rows) == size else None
     return page_of([row | {"gate": gates.get(row["id"])} for row in rows], last)
 
@@ -94,7 +96,9 @@ def report(site: Site, access: Access, given: Given) -> dict[str, Any]:
         figures = site.ledger.report(start, end, queue, zone=times.LOCAL, queues=access.queues)
     except OverflowError:
         raise UsageError("until is before any call") from None
-    by_gate = verdicts.open_by_gate(site.ledger, site.gates, now, queue, lambda _asked: None, access.queues)
+    by_gate = verdicts.open_by_gate(
+        site.ledger, site.gates, now, queue, lambda _asked: gevent.sleep(0), access.queues, AT_ONCE
+    )
     return asdict(figures) | {"queue": queue, "open_by_gate": by_gate}
 
 
