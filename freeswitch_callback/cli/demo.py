@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,13 @@ from gevent.event import Event
 
 from freeswitch_callback.cli import output
 from freeswitch_callback.cli.service import log_to_stderr
+from freeswitch_callback.config_values import Wrong, as_address
 from freeswitch_callback.core.capture import CaptureRules
 from freeswitch_callback.core.gates import GateRules
 from freeswitch_callback.core.schedule import RetryRules
 from freeswitch_callback.engine.attempts import RecallRules
 from freeswitch_callback.engine.daemon import Engine, EngineRules, NodeAddress
+from freeswitch_callback.errors import ConfigurationError
 from freeswitch_callback.ledger import Filter, Ledger, Summary
 
 if TYPE_CHECKING:
@@ -63,12 +66,27 @@ def _until_stopped() -> Iterator[Event]:
             signal.signal(number, handler)
 
 
+def _address(_context: click.Context, _option: click.Parameter, text: str) -> tuple[str, int]:
+    try:
+        return as_address(text)
+    except Wrong as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @click.command()
 @click.option("--seed", type=int, default=1, show_default=True, help="Who calls when, and what they do.")
 @click.option("--seconds", type=click.IntRange(5, 3600), default=60, show_default=True)
 @click.option("--agents", type=click.IntRange(1, 50), default=4, show_default=True)
+@click.option(
+    "--listen",
+    metavar="ADDRESS",
+    default="127.0.0.1:8088",
+    show_default=True,
+    callback=_address,
+    help="Where the pages are; port 0: any that is free.",
+)
 @click.option("--database", metavar="URL", help="Keep the records there (default: a file that is deleted).")
-def demo(seed: int, seconds: int, agents: int, database: str | None) -> None:
+def demo(seed: int, seconds: int, agents: int, listen: tuple[str, int], database: str | None) -> None:
     """A busy minute, in real time: callers give up, agents get free, clients are called back.
 
     A simulated FreeSWITCH, a database and the engine in one go; needs no FreeSWITCH and no root. Ends after a
@@ -83,7 +101,8 @@ def demo(seed: int, seconds: int, agents: int, database: str | None) -> None:
     log_to_stderr("error")
     simulator = Simulator(seed=seed)
     with tempfile.TemporaryDirectory(prefix="freeswitch-callback-") as folder, _until_stopped() as stopped:
-        ledger = Ledger(database or f"sqlite://{Path(folder) / 'demo.db'}")
+        url = database or f"sqlite://{Path(folder) / 'demo.db'}"
+        ledger = Ledger(url)
         port = simulator.start()
         engine = Engine(ledger, [NodeAddress("demo", "127.0.0.1", port, simulator.password)], _RULES)
         running = gevent.spawn(engine.run)
@@ -100,7 +119,8 @@ def demo(seed: int, seconds: int, agents: int, database: str | None) -> None:
                 patience=5.0,
                 talk=(2.0, 5.0),
             )
-            _watch(ledger, seconds, stopped, running)
+            with _pages(engine, Ledger(url), listen, day.agents[0]):
+                _watch(ledger, seconds, stopped, running)
             engine.stop()
             running.get()
             _summary(ledger.summary(), simulator, day)
@@ -109,6 +129,36 @@ def demo(seed: int, seconds: int, agents: int, database: str | None) -> None:
             running.join(10)
             simulator.stop()
             ledger.close()
+
+
+@contextmanager
+def _pages(engine: Engine, ledger: Ledger, listen: tuple[str, int], agent: str) -> Iterator[None]:
+    """The pages, with an operator and a supervisor whose passwords are printed. Where the port is taken, any
+    other."""
+    from freeswitch_callback.cli.website import served
+    from freeswitch_callback.core.access import Role
+    from freeswitch_callback.operations import accounts
+    from freeswitch_callback.web.site import Settings
+
+    users = [
+        accounts.NewUser("operator", Role.OPERATOR, agent=agent),
+        accounts.NewUser("supervisor", Role.SUPERVISOR),
+    ]
+    passwords = [secrets.token_urlsafe(9) for _ in users]
+    for user, password in zip(users, passwords, strict=True):
+        if ledger.people.user(user.name) is not None:  # of an earlier demo in the same database
+            ledger.people.remove_user(user.name, "demo")
+        accounts.add_user(ledger, user, password, "demo")
+    with ExitStack() as serving:
+        try:
+            site = serving.enter_context(served(ledger, engine, Settings(), listen))
+        except ConfigurationError as error:
+            click.echo(f"{error}; taking another port", err=True)
+            site = serving.enter_context(served(ledger, engine, Settings(), (listen[0], 0)))
+        click.echo(f"Pages: {site.address}")
+        for user, password in zip(users, passwords, strict=True):
+            click.echo(f"  log in as {user.name:<10}  with {password}")
+        yield
 
 
 def _watch(ledger: Ledger, seconds: int, stopped: Event, running: gevent.Greenlet) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 from freeswitch_callback.config import Configuration, Web
@@ -32,29 +32,44 @@ def settings_of(web: Web) -> Settings:
     )
 
 
-@contextmanager
-def website(configuration: Configuration, web: Web, engine: Engine) -> Iterator[Site]:
+def website(configuration: Configuration, web: Web, engine: Engine) -> AbstractContextManager[Site]:
     """Serves as long as it is entered. Raises `ConfigurationError` where it cannot listen."""
     database = configuration.database
     # A ledger of its own: what people look up waits for no call, and no call for it.
     ledger = Ledger(database.url, password=database.password, pool=5)
+    keys = {"certificate": web.tls_certificate, "key": web.tls_key}
+    return served(ledger, engine, settings_of(web), web.listen, **keys)
+
+
+@contextmanager
+def served(
+    ledger: Ledger,
+    engine: Engine,
+    settings: Settings,
+    listen: tuple[str, int],
+    *,
+    certificate: str | None = None,
+    key: str | None = None,
+) -> Iterator[Site]:
+    """As `website`; the ledger is closed with it. Port 0 is any that is free: `Site.address` tells which."""
     site = Site(
         ledger,
         Live(engine),
         gates=lambda queue: engine.rules.gates(queue),
         recall=lambda queue: engine.rules.recall(queue),
-        settings=settings_of(web),
+        settings=settings,
     )
     broadcaster = Broadcaster(site)
     server = Server(
-        web.listen,
+        listen,
         app.make(site, broadcaster),
-        certificate=web.tls_certificate,
-        key=web.tls_key,
+        certificate=certificate,
+        key=key,
         many_from=partial(Settings.trusts, site.settings),
     )
-    server.start()
     try:
+        server.start()
+        site.address = f"{'https' if certificate else 'http'}://{server.server_host}:{server.server_port}"
         yield site
     finally:
         broadcaster.close()

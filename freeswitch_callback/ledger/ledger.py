@@ -23,6 +23,7 @@ from freeswitch_callback.ledger import (
     catchup,
     claims,
     dnc,
+    figures,
     late,
     leases,
     limits,
@@ -35,7 +36,8 @@ from freeswitch_callback.ledger import (
 )
 from freeswitch_callback.ledger import report as reports
 from freeswitch_callback.ledger.claims import Judge
-from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work, open_database
+from freeswitch_callback.ledger.database import Clock, Result, Row, Transaction, Work, open_database
+from freeswitch_callback.ledger.figures import Figures
 from freeswitch_callback.ledger.filters import NEWEST_FIRST, Filter, Order, RecallFilter
 from freeswitch_callback.ledger.following import Following
 from freeswitch_callback.ledger.health import Trouble, Watched
@@ -332,6 +334,10 @@ class Ledger:
         """As `abort`; the recall is postponed or closed as `rejected`, as the agent said."""
         return self._sooner(lambda t: operators.obey(t, claim, decision))
 
+    def remarks(self, recall: int) -> list[Row]:
+        """Of one recall, newest first."""
+        return self._database.read(lambda t: operators.remarks_of(t, [recall]))
+
     def remark(self, recall: int, who: str, text: str) -> int:
         """Adds a remark to a recall; its id. Raises `NotFound`."""
         return self._database.write(lambda t: operators.remark(t, recall, who, text))
@@ -508,6 +514,19 @@ class Ledger:
         """The figures of the calls that came in from `since` to before `until`; hours by `zone`. `queues`:
         shell patterns of those that count."""
         return self._database.read(lambda t: reports.report(t, since, until, queue, zone, queues))
+
+    def figures(self, since: datetime, queues: tuple[str, ...] | None = None) -> Figures:
+        """What a supervisor watches, of these queues (patterns); see `ledger.figures`."""
+        return self._database.read(lambda t: figures.figures(t, since, queues))
+
+    def by_hour(
+        self, since: datetime, queues: tuple[str, ...] | None = None
+    ) -> list[tuple[datetime, int, int]]:
+        """By the hour: how many were missed, and how many of them reached."""
+        return self._database.read(lambda t: figures.by_hour(t, since, queues))
+
+    def queues_seen(self, patterns: tuple[str, ...] | None = None) -> list[str]:
+        return self._database.read(lambda t: figures.queues_seen(t, patterns))
 
     def replay(self, chosen: Filter, by: str, expire: float, opening_of: OpeningOf | None = None) -> Replayed:
         """Attempts 0, due now, a new expiry: `expire` seconds, or what `opening_of` says; see

@@ -173,10 +173,14 @@ def card_of(transaction: Transaction, attempt: int) -> Card:
         attempts=transaction.rows(
             Attempt.select().where(Attempt.recall << recalls).order_by(Attempt.id.desc()).limit(HISTORY)
         ),
-        remarks=transaction.rows(
-            Remark.select().where(Remark.recall << recalls).order_by(Remark.id.desc()).limit(HISTORY)
-        ),
+        remarks=remarks_of(transaction, recalls),
     )
+
+
+def remarks_of(transaction: Transaction, recalls: Sequence[int]) -> list[Row]:
+    """The newest first."""
+    of_them = Remark.select().where(Remark.recall << list(recalls))
+    return transaction.rows(of_them.order_by(Remark.id.desc()).limit(HISTORY))
 
 
 def at_hand(transaction: Transaction, agent: str) -> int | None:

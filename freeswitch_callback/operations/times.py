@@ -28,6 +28,11 @@ LOCAL = _Local()
 _FURTHEST = timedelta(days=36525)
 
 
+def midnight(now: datetime) -> datetime:
+    """When this day began here, in UTC."""
+    return now.astimezone(LOCAL).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+
+
 def moment(text: str, now: datetime) -> datetime:
     """A point in time as people write it: a date or time (local without a zone), or an age like `2h`."""
     try:

@@ -30,6 +30,7 @@ class Day:
     """What happened so far, as the callers saw it."""
 
     calls: list[Call] = field(default_factory=list)
+    agents: list[str] = field(default_factory=list)
 
     @property
     def called_in(self) -> int:
@@ -71,6 +72,7 @@ def busy(
         name = f"{1000 + position}@{queue.partition('@')[2] or 'default'}"
         sim.add_agent(name, wrap_up_time=1, reject_delay_time=2, busy_delay_time=2)
         sim.add_tier(queue, name, position=position)
+        day.agents.append(name)
         _work(sim, name, Random(f"{seed} {name}"), duration, talk)
     sim.default_client(_client_rule(talk))
     random = Random(f"{seed} callers")

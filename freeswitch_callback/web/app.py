@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from freeswitch_callback.web import api, guard, metrics, problems, stream
+from freeswitch_callback.web import api, board, guard, metrics, operator, pages, problems, stream
 from freeswitch_callback.web.site import Site
 from freeswitch_callback.web.stream import Broadcaster
 
@@ -42,6 +42,9 @@ def make(site: Site, broadcaster: Broadcaster | None = None) -> Flask:
     broadcaster = broadcaster or Broadcaster(site)
     stream.install(app, site, broadcaster)
     metrics.install(app, site, broadcaster)
+    pages.install(app, site)
+    operator.install(app, site)
+    board.install(app, site)
     unguarded = [name for name, view in app.view_functions.items() if not hasattr(view, "needs")]
     if unguarded:
         raise AssertionError(f"views that say not who may see them: {unguarded}")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from freeswitch_callback.core.facts import Decision
 from freeswitch_callback.core.gates import Verdict
 from freeswitch_callback.engine.alarms import Alarm
 from freeswitch_callback.engine.daemon import Engine
@@ -52,6 +53,10 @@ class Live:
     def wake(self) -> None:
         """A recall may be due sooner."""
         self._engine.wake()
+
+    def decide(self, agent: str, decision: Decision) -> bool:
+        """An agent's word on a recall that is offered to them; False if it comes too late."""
+        return self._engine.decide(agent, decision)
 
     def node_rows(self) -> list[dict[str, Any]]:
         """Each FreeSWITCH: whether it is connected, why not, and what waits in its spool."""

@@ -46,7 +46,7 @@ def _now() -> datetime:
 @dataclass(slots=True)
 class Site:
     """`ledger` is one of its own: what people look up waits for no call, and no call for it. `settings` may
-    be replaced while it runs."""
+    be replaced while it runs. `address`: where it is served, once it is."""
 
     ledger: Ledger
     live: Live
@@ -54,6 +54,7 @@ class Site:
     recall: Callable[[str], RecallRules]
     settings: Settings = Settings()
     now: Callable[[], datetime] = _now
+    address: str = ""
     by_address: Throttle = field(default_factory=lambda: Throttle(20, within=300.0))
     by_user: Throttle = field(default_factory=lambda: Throttle(20, within=300.0))
 

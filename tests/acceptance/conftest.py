@@ -53,6 +53,7 @@ class House:
         self.finishing = 1.0
         self.cdr_folders: dict[str, tuple[str, ...]] = {}
         self.spools: dict[str, Spool] = {}
+        self.pause: Callable[[], object] = gevent.idle
         self._running: list[tuple[Engine, gevent.Greenlet, Ledger]] = []
 
     def engine(self, **changes: Any) -> Engine:
@@ -98,7 +99,7 @@ class House:
         try:
             with gevent.Timeout(timeout):
                 while not true():
-                    gevent.idle()
+                    self.pause()
         except gevent.Timeout:
             pytest.fail(f"not in {timeout:g} s; the ledger: {str(self.rows())[:5000]}")
 
