@@ -13,26 +13,26 @@ CHAOS_TABLE ?=
 BENCH ?=
 BENCH_JSON ?=
 
-.PHONY: demo test test-day test-the-rest chaos bench lint types imports check clean
+.PHONY: demo test test-half test-the-rest chaos bench lint types imports check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/freeswitch-callback demo $(DEMO)
 
-# All of it, or what TESTS names. The long day runs beside the rest: a machine has two cores at least.
-A_DAY := tests/acceptance/test_a_day.py
+# All of it, or what TESTS names. Half of it runs beside the rest: a machine has two cores at least.
+HALF := tests/acceptance/test_a_day.py tests/acceptance/test_pages.py tests/acceptance/test_web.py tests/integration/web
 ifdef TESTS
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(TESTS)
 else
 test: $(VENV)/.installed-test
-	+$(MAKE) --no-print-directory -j2 test-day test-the-rest
+	+$(MAKE) --no-print-directory -j2 test-half test-the-rest
 endif
 
-test-day: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q $(A_DAY)
+test-half: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q $(HALF)
 
 test-the-rest: $(VENV)/.installed-test
-	$(BIN)/python -m pytest --ignore $(A_DAY)
+	$(BIN)/python -m pytest $(HALF:%=--ignore %)
 
 chaos: $(VENV)/.installed-test
 	$(BIN)/python -W ignore -m tests.chaos --seed $(CHAOS_SEED) $(if $(filter short,$(CHAOS)),--short) \

@@ -7,9 +7,10 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -47,6 +48,15 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def ledger_url(tmp_path: Path) -> str:
+    """What a browser shows does not depend on the database."""
+    url = f"sqlite://{tmp_path}/callback.db"
+    with closing(Ledger(url)) as ledger:
+        ledger.migrate()
+    return url
 
 
 class Pages:
