@@ -94,7 +94,9 @@ class _Line:
         self.threads.kill()
 
     def _in_thread(self, asked: _Asked[Result]) -> _Done[Result] | peewee.PeeweeException | CallbackError:
-        if asked.outcome is None:  # else it was written together with one before it
+        # Written together with one before it, perhaps; or not the first in the line: of many who wait for the
+        # thread, gevent lets in whom it likes.
+        while asked.outcome is None:
             self._write_what_is_asked()
         outcome = asked.outcome
         if isinstance(outcome, _Done | peewee.PeeweeException | CallbackError):

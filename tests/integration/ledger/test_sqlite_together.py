@@ -166,3 +166,12 @@ def test_somebody_elses_lock_is_waited_for_once(office):
         assert office.said.count("BEGIN IMMEDIATE") == 1
         other.rollback()
     assert office.notes() == set()
+
+
+@pytest.mark.parametrize("asks", ["read", "write"])
+def test_of_a_crowd_each_gets_an_answer(office, asks: str):
+    """gevent lets those who wait for a thread in as it likes, not in the order in which they came."""
+    ask = getattr(office.database, asks)
+    crowd = [gevent.spawn(ask, lambda _t, n=number: n) for number in range(500)]
+    gevent.joinall(crowd, timeout=30)
+    assert [one.value for one in crowd] == list(range(500))
