@@ -39,7 +39,7 @@ def make(site: Site, broadcaster: Broadcaster | None = None) -> Flask:
     guard.install(app, site)
     problems.install(app)
     api.install(app, site)
-    broadcaster = broadcaster or Broadcaster(site)
+    broadcaster = Broadcaster(site) if broadcaster is None else broadcaster
     stream.install(app, site, broadcaster)
     metrics.install(app, site, broadcaster)
     pages.install(app, site)

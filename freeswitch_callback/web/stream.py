@@ -30,7 +30,7 @@ from freeswitch_callback.web.site import Site
 
 log = structlog.get_logger(__name__)
 
-LOOK_EVERY = 0.25
+LOOK_EVERY = 0.1
 """Seconds between two looks at the journal, while anybody reads."""
 
 BEAT = 10.0
@@ -42,7 +42,7 @@ PATIENCE = 10.0
 MOST_READERS, MOST_OF_ONE = 1000, 20
 _PIECES = 50
 """That wait for one reader, each of them what was new at one look."""
-_AT_ONCE, _PAUSE = 10, 0.002
+_AT_ONCE, _PAUSE = 10, 0.001
 """Readers who are told at once, and seconds for others' work before the next are: an engine has calls to make
 meanwhile."""
 _CATCH_UP = 2 * MOST

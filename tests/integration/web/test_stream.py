@@ -241,7 +241,7 @@ def server(site: Site, broadcaster: Broadcaster) -> Iterator[Server]:
     server.stop(timeout=0.2)
 
 
-def test_a_browser_reads_it(site: Site, server: Server):
+def test_a_browser_reads_it(site: Site, server: Server, broadcaster: Broadcaster):
     shown = token(site.ledger, Scope.READ)
     with closing(socket.create_connection(("127.0.0.1", server.server_port), timeout=10)) as client:
         lines = ["GET /events HTTP/1.1", "Host: x", f"Authorization: Bearer {shown}", "Last-Event-ID: x"]
@@ -252,6 +252,10 @@ def test_a_browser_reads_it(site: Site, server: Server):
                 got += client.recv(65536)
             missed(site.ledger, 1)
             while b'"what": "opened"' not in got:
+                got += client.recv(65536)
+            assert len(broadcaster) == 1
+            broadcaster.close()
+            while not got.endswith(b"0\r\n\r\n"):
                 got += client.recv(65536)
     assert b"Content-Type: text/event-stream" in got
     assert b"Cache-Control: no-store" in got
