@@ -24,6 +24,7 @@ class _Command(NamedTuple):
 COMMANDS: Mapping[str, _Command] = {
     "run": _Command("service", "Run the engine: record missed calls, call the clients back."),
     "check": _Command("service", "Tell line by line what is right and what is not."),
+    "config": _Command("configuration", "The configuration file: an example, a check, what is in force."),
     "agents": _Command("service", "List the agents of every FreeSWITCH: status, state, queues."),
     "migrate": _Command("service", "Bring the database to this release's schema."),
     "list": _Command("records", "List missed calls, and what became of them.", "list_"),
