@@ -317,8 +317,8 @@ class Recall:
     accept: Accept = _key(
         as_one_of(Accept),
         Accept.PHONE,
-        "By what an agent takes a recall: phone, which rings, or page: nothing is dialled before they have said "
-        "so there. Not in mode queue.",
+        "By what an agent takes a recall: phone, which rings, or page: nothing is dialled before they have "
+        "said so there. Not in mode queue.",
     )
     accept_within: float = _key(
         as_length_of_time, 20.0, "How long an agent is asked on the page before another one is."

@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, _Command] = {
     "replay": _Command("changes", "Call back again: attempts start anew, due now."),
     "postpone": _Command("changes", "Call back later."),
     "close": _Command("changes", "Call nobody back for these."),
-    "purge": _Command("changes", "Delete missed calls for good."),
+    "purge": _Command("retention", "Delete missed calls for good, or who it was."),
     "dnc": _Command("donotcall", "Who must not be called: numbers, and whole prefixes."),
     "breaker": _Command("breakers", "What stopped all recalls to a prefix, and may let it go on."),
     "demo": _Command("demo", "A busy minute, without any FreeSWITCH."),

@@ -162,6 +162,12 @@ class Database(Protocol):
     def listen(self, on_change: Callable[[], None]) -> None:
         """See `Ledger.listen`."""
 
+    def size(self) -> int:
+        """Bytes on its disk."""
+
+    def tidy(self, *, vacuum: bool) -> None:
+        """See `Ledger.tidy`; outside of any transaction, and without a deadline."""
+
     def close(self) -> None:
         """Ends threads and connections; a later call opens new ones."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
 import peewee
@@ -21,6 +21,8 @@ PAGE = 1000
 OTHERS = 100
 
 LISTED = tuple(name for name in Missed._meta.sorted_field_names if name not in ("settled", "recorded_at"))
+
+DISTANT = datetime.max.replace(tzinfo=UTC)
 
 Listed = dict[str, Any]
 """The columns of `missed`, then `state`, `attempts`, `due_at`, `closed_as` and `note` of its recall; times
@@ -42,6 +44,13 @@ class Filter:
     until: datetime | None = None
     older_than: datetime | None = None
     limit: int | None = None
+
+    @property
+    def by_age(self) -> datetime | None:
+        """If nothing but age chooses, up to when; `DISTANT` if nothing at all does. Else None."""
+        if self != Filter(until=self.until, older_than=self.older_than):
+            return None
+        return min((end for end in (self.until, self.older_than) if end is not None), default=DISTANT)
 
 
 class Shown(TypedDict):
@@ -220,14 +229,6 @@ def recall_ids(transaction: Transaction, chosen: Filter) -> list[int]:
     """The recalls behind the missed calls that the filter names."""
     query = newest_first(matching(chosen).select(Missed.recall)).limit(chosen.limit)
     return sorted({row["recall"] for row in transaction.rows(query)})
-
-
-def closed_ids(transaction: Transaction, chosen: Filter) -> list[int]:
-    """The missed calls that the filter names and whose recall is closed."""
-    query = newest_first(matching(chosen).select(Missed.id).where(Recall.state == "closed")).limit(
-        chosen.limit
-    )
-    return [row["id"] for row in transaction.rows(query)]
 
 
 def missed_of(transaction: Transaction, recall: int) -> Row | None:
