@@ -536,7 +536,8 @@ def secret_of(section: Any, name: str, environ: Mapping[str, str] = os.environ) 
         return secret.strip(), f"${variable}"
     path = Path(section.password_file) if section.password_file else None
     credentials = environ.get("CREDENTIALS_DIRECTORY")
-    if path is None and credentials and (Path(credentials) / f"{name}.password").exists():
+    # systemd makes the folder also for a service of which none was found, and then for root alone.
+    if path is None and credentials and os.path.exists(f"{credentials}/{name}.password"):
         path = Path(credentials) / f"{name}.password"
     if path is None:
         return section.password, ""
