@@ -25,7 +25,7 @@ OLDER := $(shell test $(SYSTEMD) -ge 253 || echo yes)
 UNIT_FOR_OLDER := $(if $(OLDER),-e 's|^Type=notify-reload$$|Type=notify\nExecReload=/bin/kill -HUP $$MAINPID|')
 PIP_OPTIONS ?=
 
-.PHONY: demo test test-day test-the-rest chaos bench lint types imports check clean man wheel install uninstall
+.PHONY: demo test test-day test-the-rest chaos bench lint types imports check clean docs man wheel install uninstall
 
 demo: $(VENV)/.installed
 	$(BIN)/freeswitch-callback demo $(DEMO)
@@ -84,6 +84,10 @@ $(VENV)/.installed-docs: setup.cfg setup.py | $(BIN)/python
 $(VENV)/.installed-lint: setup.cfg setup.py | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
 	@touch $@
+
+# In docs/_build/html; a warning is an error. All of it anew: what is written from the code changes with the code.
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build -q -E -W --keep-going -b html docs docs/_build/html
 
 man: $(VENV)/.installed-docs
 	$(BIN)/python docs/man.py build/man
