@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import gevent
 import peewee
 
 from freeswitch_callback.core import facts
@@ -53,6 +54,9 @@ from freeswitch_callback.ledger.views import Away, Filter, Listed, Shown, Summar
 Item = TypeVar("Item")
 
 USUAL_CAPS = CapRules()
+
+_GIVE_WAY = 0.11
+"""Seconds."""
 
 
 class Ledger:
@@ -539,6 +543,7 @@ class Ledger:
         purged = 0
         for batch in _batched([missed for missed, _ in ids], retention.BATCH):
             purged += self._database.write(partial(batch_of, missed=batch))
+            self._give_way()
             if tell is not None:
                 tell(purged)
         if before is not None:
@@ -555,6 +560,13 @@ class Ledger:
                 self._database.write(
                     partial(retention.sweep, table=table, ids=batch, before=before, anonymise=anonymise)
                 )
+                self._give_way()
+
+    def _give_way(self) -> None:
+        """Between two batches, whoever else writes to an SQLite file gets in: they look for the lock every
+        100 ms at the longest."""
+        if self.path is not None:
+            gevent.sleep(_GIVE_WAY)
 
     def size(self) -> int:
         """Bytes that the database takes on its disk."""

@@ -331,6 +331,18 @@ def test_how_far_it_is_is_told(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     assert seen == [2, 4, 5]
 
 
+def test_who_else_writes_to_an_sqlite_file_gets_in_between(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("freeswitch_callback.ledger.retention.BATCH", 1)
+    for number in range(3):
+        waiting(ledger, f"+{number}")
+    ledger.close_recalls(ALL, "admin", ClosedAs.CANCELLED)
+    pauses: list[float] = []
+    monkeypatch.setattr("freeswitch_callback.ledger.ledger.gevent.sleep", pauses.append)
+    ledger.purge(ALL, "admin")
+    assert len(pauses) == (3 if ledger.path is not None else 0)
+    assert all(pause > 0.1 for pause in pauses), "the longest for which SQLite sleeps before it looks again"
+
+
 def test_after_a_vacuum_no_byte_of_it_is_left_in_the_files_of_sqlite(tmp_path: Path):
     path = tmp_path / "callback.db"
     with closing(Ledger(f"sqlite://{path}")) as ledger:
