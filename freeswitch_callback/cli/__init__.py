@@ -24,6 +24,7 @@ class _Command(NamedTuple):
 COMMANDS: Mapping[str, _Command] = {
     "run": _Command("service", "Run the engine: record missed calls, call the clients back."),
     "check": _Command("service", "Tell line by line what is right and what is not."),
+    "config": _Command("configuration", "The configuration file: an example, a check, what is in force."),
     "agents": _Command("service", "List the agents of every FreeSWITCH: status, state, queues."),
     "migrate": _Command("service", "Bring the database to this release's schema."),
     "list": _Command("records", "List missed calls, and what became of them.", "list_"),
@@ -36,7 +37,7 @@ COMMANDS: Mapping[str, _Command] = {
     "replay": _Command("changes", "Call back again: attempts start anew, due now."),
     "postpone": _Command("changes", "Call back later."),
     "close": _Command("changes", "Call nobody back for these."),
-    "purge": _Command("changes", "Delete missed calls for good."),
+    "purge": _Command("retention", "Delete missed calls for good, or who it was."),
     "dnc": _Command("donotcall", "Who must not be called: numbers, and whole prefixes."),
     "breaker": _Command("breakers", "What stopped all recalls to a prefix, and may let it go on."),
     "user": _Command("people", "Who may log in: operators, supervisors, admins."),

@@ -1,4 +1,4 @@
-"""Commands that change what becomes of missed calls: replay, postpone, close, add, purge."""
+"""Commands that change what becomes of missed calls: replay, postpone, close, add."""
 
 from __future__ import annotations
 
@@ -19,14 +19,6 @@ from freeswitch_callback.cli.options import (
 from freeswitch_callback.core.facts import ClosedAs
 from freeswitch_callback.operations import recalls, times
 from freeswitch_callback.operations.choosing import exist
-
-
-def _agreed(count: int, what: str, dry_run: bool, yes: bool) -> bool:
-    """Whether to go on with a change of `count` rows."""
-    if dry_run:
-        click.echo(f"would {what}: {count}")
-        return False
-    return count > 0 and (yes or click.confirm(f"{what}: {count}. Go on?", default=False))
 
 
 @click.command()
@@ -140,27 +132,3 @@ def add(context: Context, number: str, queue: str, name: str) -> None:
         click.echo(f"added as {recorded.missed_id}, but it will not be called: {blocked}")
     else:
         click.echo(f"added as {recorded.missed_id}")
-
-
-@click.command()
-@ids_argument
-@filters
-@click.option("--all", "everything", is_flag=True, help="Everything that is closed.")
-@dry_run_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
-def purge(
-    context: Context, ids: tuple[int, ...], everything: bool, dry_run: bool, yes: bool, **given: Any
-) -> None:
-    """Delete missed calls for good, with their recalls, attempts and journal. Open recalls are spared.
-
-    \b
-    freeswitch-callback purge --older-than 90d --dry-run
-    """
-    which = chosen(ids, everything, given, "purge")
-    with context.ledger() as ledger:
-        exist(ledger, ids)
-        if _agreed(ledger.purgeable(which), "delete missed calls for good", dry_run, yes):
-            click.echo(f"purged: {ledger.purge(which, by=context.who)}")
-        elif not dry_run:
-            click.echo("purged: 0")

@@ -217,7 +217,8 @@ def _findings(context: Context) -> Any:
         configuration = context.configuration
         engine_rules(configuration)
     except ConfigurationError as error:
-        yield checks.Finding(Level.BAD, "configuration", str(error), error.exit_status)
+        for line in str(error).splitlines():
+            yield checks.Finding(Level.BAD, "configuration", line, error.exit_status)
         return
     yield checks.Finding(Level.OK, "configuration", context.path)
     try:

@@ -10,11 +10,13 @@ from freeswitch_callback.ledger.operations import OpeningOf, Replayed
 from freeswitch_callback.ledger.operators import Became, Card
 from freeswitch_callback.ledger.recording import NO_NUMBER, Recorded, Told, completed
 from freeswitch_callback.ledger.report import Report
+from freeswitch_callback.ledger.retention import Affected
 from freeswitch_callback.ledger.tellings import Answered, CalledOut, NotTaken, Outcome, Telling
 from freeswitch_callback.ledger.views import Away, Listed, Shown, Summary
 
 __all__ = [
     "NO_NUMBER",
+    "Affected",
     "Answered",
     "Away",
     "Became",

@@ -162,6 +162,12 @@ class Database(Protocol):
     def listen(self, on_change: Callable[[], None]) -> None:
         """See `Ledger.listen`."""
 
+    def size(self) -> int:
+        """Bytes on its disk."""
+
+    def tidy(self, *, vacuum: bool) -> None:
+        """See `Ledger.tidy`; outside of any transaction, and without a deadline."""
+
     def close(self) -> None:
         """Ends threads and connections; a later call opens new ones."""
 
@@ -177,7 +183,7 @@ def open_database(
     if separator and scheme in ("postgresql", "postgres"):
         return _postgresql(url, password, pool, clock)
     raise ConfigurationError(
-        f"[database] url {_without_password(url)!r}: use sqlite:///absolute/path, sqlite://relative/path "
+        f"[database] url {without_password(url)!r}: use sqlite:///absolute/path, sqlite://relative/path "
         f"or postgresql://user@host/database"
     )
 
@@ -202,7 +208,7 @@ def _postgresql(url: str, password: str | None, pool: int, clock: Clock | None) 
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise ConfigurationError(f"[database] url {_without_password(url)!r}: {error}") from error
+        raise ConfigurationError(f"[database] url {without_password(url)!r}: {error}") from error
     options = dict(parse_qsl(parts.query))
     given = {
         "user": unquote(parts.username or ""),
@@ -213,15 +219,15 @@ def _postgresql(url: str, password: str | None, pool: int, clock: Clock | None) 
     database = unquote(parts.path.removeprefix("/"))
     if not database:
         raise ConfigurationError(
-            f"[database] url {_without_password(url)!r} names no database: postgresql://user@host/database"
+            f"[database] url {without_password(url)!r} names no database: postgresql://user@host/database"
         )
     if pool < 1:
         raise ConfigurationError(f"a pool of {pool} connections cannot work: at least 1")
     parameters = options | {key: value for key, value in given.items() if value}
-    return Postgresql(_without_password(url), database, parameters, pool, clock)
+    return Postgresql(without_password(url), database, parameters, pool, clock)
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     """The URL as messages may show it; works on malformed ones too."""
     scheme, separator, rest = url.partition("://")
     address, question, options = rest.partition("?")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -14,6 +14,8 @@ import peewee
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.models import LARGEST_ID, Missed, Recall, clean
 from freeswitch_callback.ledger.prepared import Query
+
+DISTANT = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,13 @@ class Filter:
     limit: int | None = None
     queues: tuple[str, ...] | None = None
     search: str | None = None
+
+    @property
+    def by_age(self) -> datetime | None:
+        """If nothing but age chooses, up to when; `DISTANT` if nothing at all does. Else None."""
+        if self != Filter(until=self.until, older_than=self.older_than):
+            return None
+        return min((end for end in (self.until, self.older_than) if end is not None), default=DISTANT)
 
 
 @dataclass(frozen=True, slots=True)

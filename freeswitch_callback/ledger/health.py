@@ -61,6 +61,12 @@ class Watched:
     def listen(self, on_change: Callable[[], None]) -> None:
         self._database.listen(on_change)
 
+    def size(self) -> int:
+        return self._database.size()
+
+    def tidy(self, *, vacuum: bool) -> None:
+        self._database.tidy(vacuum=vacuum)
+
     def close(self) -> None:
         self._database.close()
 

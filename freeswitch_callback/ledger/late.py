@@ -50,6 +50,8 @@ def record(
     twin = _caught_up(transaction, missed.node, other_names, opening.number, missed.calldate, ended)
     if twin is not None and row is not None:
         recording.retract(transaction, missed.node, twin["call_uuid"])
+    elif twin is not None and recording.anonymised(twin):
+        return _late(transaction, twin["id"], twin["recall"], new=False)
     elif twin is not None:
         completed = recording.completing(twin, missed) | {"call_uuid": missed.call_uuid}
         transaction.change(Missed.update(**completed).where(Missed.id == twin["id"]))

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import gevent
 import peewee
 
 from freeswitch_callback.core import facts
@@ -32,6 +33,7 @@ from freeswitch_callback.ledger import (
     operators,
     recalls,
     recording,
+    retention,
     views,
 )
 from freeswitch_callback.ledger import report as reports
@@ -50,12 +52,16 @@ from freeswitch_callback.ledger.operators import Became, Card
 from freeswitch_callback.ledger.people import People
 from freeswitch_callback.ledger.recording import Recorded
 from freeswitch_callback.ledger.report import Report
+from freeswitch_callback.ledger.retention import Affected
 from freeswitch_callback.ledger.tellings import NotTaken, Outcome, Telling, take_all
 from freeswitch_callback.ledger.views import Away, Listed, Shown, Summary
 
 Item = TypeVar("Item")
 
 USUAL_CAPS = CapRules()
+
+_GIVE_WAY = 0.11
+"""Seconds."""
 
 
 class Ledger:
@@ -562,21 +568,63 @@ class Ledger:
             for batch in self._batches(chosen)
         )
 
-    def purgeable(self, chosen: Filter) -> int:
-        """How many `purge` would delete."""
-        return len(self._database.read(lambda t: views.closed_ids(t, chosen)))
+    def purgeable(self, chosen: Filter, *, anonymise: bool = False) -> Affected:
+        """What `purge` would delete or anonymise."""
 
-    def purge(self, chosen: Filter, by: str) -> int:
-        """Deletes missed calls whose recall is closed, with all that belongs to them; how many. Their
-        attempts no longer count for any cap."""
-        ids = self._database.read(lambda t: views.closed_ids(t, chosen))
-        purged = sum(
-            self._database.write(partial(operations.purge, missed=batch))
-            for batch in _batched(ids, operations.BATCH)
-        )
+        def count(transaction: Transaction) -> Affected:
+            ids = retention.chosen_ids(transaction, chosen, anonymise=anonymise)
+            before = _swept_before(transaction, chosen)
+            return retention.affected(transaction, ids, before, anonymise=anonymise)
+
+        return self._database.read(count)
+
+    def purge(
+        self, chosen: Filter, by: str, *, anonymise: bool = False, tell: Callable[[int], None] | None = None
+    ) -> int:
+        """Deletes missed calls whose recall is closed, with all that belongs to them, or makes them nobody's;
+        how many. Their attempts no longer count for any cap. A filter that goes by age alone also takes what
+        belongs to no missed call, a day old at least. `tell` is told how many are done by now; who is killed
+        in between may begin again."""
+        ids = self._database.read(lambda t: retention.chosen_ids(t, chosen, anonymise=anonymise))
+        before = self._database.read(lambda t: _swept_before(t, chosen))
+        batch_of = retention.anonymise if anonymise else retention.purge
+        purged = 0
+        for batch in _batched([missed for missed, _ in ids], retention.BATCH):
+            purged += self._database.write(partial(batch_of, missed=batch))
+            self._give_way()
+            if tell is not None:
+                tell(purged)
+        if before is not None:
+            self._sweep(before, anonymise)
         if purged:
-            self._database.write(lambda t: note(t, by, "purged", calls=purged))
+            what = "anonymised" if anonymise else "purged"
+            self._database.write(lambda t: note(t, by, what, calls=purged))
         return purged
+
+    def _sweep(self, before: datetime, anonymise: bool) -> None:
+        left = self._database.read(partial(retention.left_over, before=before, anonymise=anonymise))
+        for table, rows in left.items():
+            for batch in _batched(rows, retention.BATCH):
+                self._database.write(
+                    partial(retention.sweep, table=table, ids=batch, before=before, anonymise=anonymise)
+                )
+                self._give_way()
+
+    def _give_way(self) -> None:
+        """Between two batches, whoever else writes to an SQLite file gets in: they look for the lock every
+        100 ms at the longest."""
+        if self.path is not None:
+            gevent.sleep(_GIVE_WAY)
+
+    def size(self) -> int:
+        """Bytes that the database takes on its disk."""
+        return self._database.size()
+
+    def tidy(self, *, vacuum: bool) -> None:
+        """Takes what was written lately out of SQLite's log into its file. `vacuum`: also gives the room of
+        what was deleted back, which takes as much room again for the time it lasts, and lets nobody write to
+        an SQLite file meanwhile; for PostgreSQL to use again, and with fresh statistics."""
+        self._database.tidy(vacuum=vacuum)
 
     def _sooner(self, work: Work[Result]) -> Result:
         """A transaction that, if it changed anything, may have made a recall due sooner: told to whoever
@@ -600,6 +648,11 @@ class Ledger:
     def _batches(self, chosen: Filter) -> Iterator[Sequence[int]]:
         """The recalls behind the chosen calls, a transaction's worth at a time."""
         return _batched(self._database.read(lambda t: views.recall_ids(t, chosen)), operations.BATCH)
+
+
+def _swept_before(transaction: Transaction, chosen: Filter) -> datetime | None:
+    by_age = chosen.by_age
+    return None if by_age is None else min(by_age, transaction.now - retention.RECENT)
 
 
 def _batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -27,6 +27,9 @@ PATTERNS = 10_000
 LARGEST_ID = 2**63 - 1
 LARGEST_INTEGER = 2**31 - 1
 
+ANONYMISED = "anonymised"
+"""What stands for the number of whoever is to be known no more."""
+
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -311,3 +314,6 @@ class Hook(Table):
 WAITING = peewee.SQL(f"'{State.WAITING}'")
 CLOSED = peewee.SQL(f"'{State.CLOSED}'")
 HELD = peewee.SQL("(" + ", ".join(f"'{state}'" for state in sorted(LIVE)) + ")")
+
+TABLES: tuple[type[Table], ...] = tuple(Table.__subclasses__())
+"""All of them."""

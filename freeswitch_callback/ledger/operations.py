@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import peewee
-
 from freeswitch_callback.core.facts import ClosedAs, Opening
 from freeswitch_callback.core.lifecycle import State, move
 from freeswitch_callback.ledger import leases, recording
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note
-from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall, Remark, Talk
+from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall, Remark
 from freeswitch_callback.ledger.views import missed_of
 
 BATCH = 200
@@ -106,30 +104,6 @@ def postpone(transaction: Transaction, recalls: Sequence[int], until: datetime, 
         note(transaction, by, "postponed", recall, until=until.isoformat())
         postponed += 1
     return postponed
-
-
-def purge(transaction: Transaction, missed: Sequence[int]) -> int:
-    """Deletes these missed calls, and with the last one of a recall the recall, its attempts and its journal.
-
-    What has opened again since it was chosen is spared. With its attempts a number's dialling is forgotten by
-    the caps too: who purges what was closed within the last day lets it be called as often again. Whom the
-    client talked to last goes with it.
-    """
-    of_missed = Missed.select(Missed.recall).where(Missed.id << list(missed))
-    closed = Recall.select(Recall.id).where(Recall.id << of_missed, Recall.state == CLOSED)
-    recalls = [row["id"] for row in transaction.rows(transaction.locked(closed))]
-    purged = transaction.change(Missed.delete().where(Missed.id << list(missed), Missed.recall << recalls))
-    kept = Missed.select(Missed.recall).where(Missed.recall << recalls)
-    spared = {row["recall"] for row in transaction.rows(kept)}
-    empty = [recall for recall in recalls if recall not in spared]
-    of_client = Recall.select(Recall.id).where(
-        Recall.id << empty, Recall.number == Talk.number, Recall.scope == Talk.scope
-    )
-    transaction.change(Talk.delete().where(peewee.fn.EXISTS(of_client)))
-    for table in (Attempt, Journal, Remark):
-        transaction.change(table.delete().where(table.recall << empty))
-    transaction.change(Recall.delete().where(Recall.id << empty))
-    return purged
 
 
 def _locked(transaction: Transaction, recall: int) -> Row | None:

@@ -30,6 +30,7 @@ from freeswitch_callback.errors import (
 )
 from freeswitch_callback.ledger import listening
 from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work
+from freeswitch_callback.ledger.models import TABLES
 
 CONNECT_DEADLINE = 5.0
 STATEMENT_TIMEOUT = 8.0
@@ -118,6 +119,31 @@ class Postgresql:
 
     def listen(self, on_change: Callable[[], None]) -> None:
         listening.listen(self._connected, self._teller, on_change)
+
+    def size(self) -> int:
+        def asked(transaction: Transaction) -> int:
+            names = ", ".join(f"('{table._meta.table_name}')" for table in TABLES)
+            total = f"SELECT sum(pg_total_relation_size(name::regclass)) FROM (VALUES {names}) AS t (name)"
+            return int(transaction.database.execute_sql(total).fetchone()[0])
+
+        return self.read(asked)
+
+    def tidy(self, *, vacuum: bool) -> None:
+        if not vacuum:
+            return
+        try:
+            database = self._connected()
+            connection = database.connection()
+            connection.silence = None
+            connection.autocommit = True
+            try:
+                database.execute_sql("SET statement_timeout = 0")
+                for table in TABLES:
+                    database.execute_sql(f"VACUUM (ANALYZE) {table._meta.table_name}")
+            finally:
+                database.close()
+        except peewee.PeeweeException as error:
+            raise self._explained(error) from error
 
     def close(self) -> None:
         while self._idle:

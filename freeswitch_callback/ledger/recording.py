@@ -15,7 +15,17 @@ from freeswitch_callback.core.lifecycle import State, move
 from freeswitch_callback.ledger import catchup, dnc
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import entry, note
-from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall, Talk, clean, utc
+from freeswitch_callback.ledger.models import (
+    ANONYMISED,
+    CLOSED,
+    Attempt,
+    Journal,
+    Missed,
+    Recall,
+    Talk,
+    clean,
+    utc,
+)
 from freeswitch_callback.ledger.prepared import Query, few_texts, prepared
 
 Call = tuple[str, str]
@@ -116,7 +126,7 @@ def _record_new(transaction: Transaction, told: Sequence[Told]) -> Iterator[Reco
 
 def _told_again(transaction: Transaction, row: Row, told: Told) -> Recorded:
     missed, opening = told.missed, told.opening
-    if not missed.settled:
+    if not missed.settled or anonymised(row):
         return _known(transaction, row["id"], row["recall"])
     changes = _filled(row, missed) if row["settled"] else completing(row, missed)
     recall, recorded = row["recall"], None
@@ -129,6 +139,11 @@ def _told_again(transaction: Transaction, row: Row, told: Told) -> Recorded:
     if recall != row["recall"]:
         _left(transaction, row["recall"], missed.node)
     return recorded or _known(transaction, row["id"], recall)
+
+
+def anonymised(row: Row) -> bool:
+    """Whose call it was is to be known no more: what is told of it again must not say so."""
+    return bool(row["settled"] and row["phone"] == ANONYMISED)
 
 
 def insert(transaction: Transaction, missed: facts.Missed, number: str | None, **others: object) -> int:

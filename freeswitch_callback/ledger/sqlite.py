@@ -89,6 +89,23 @@ class _Line:
             raise outcome
         raise self._explained(outcome) from outcome
 
+    def alone(self, work: Callable[[peewee.SqliteDatabase], None]) -> None:
+        """Runs `work` between two transactions, and in none."""
+        error = self.threads.spawn(self._alone_in_thread, work).get()
+        if isinstance(error, CallbackError):
+            raise error
+        if error is not None:
+            raise self._explained(error) from error
+
+    def _alone_in_thread(
+        self, work: Callable[[peewee.SqliteDatabase], None]
+    ) -> peewee.PeeweeException | CallbackError | None:
+        try:
+            work(self._connected(create=False))
+        except (peewee.PeeweeException, CallbackError) as error:
+            return error
+        return None
+
     def close(self) -> None:
         self.threads.spawn(self._disconnect).get()
         self.threads.kill()
@@ -312,6 +329,22 @@ class Sqlite:
 
     def listen(self, on_change: Callable[[], None]) -> None:
         """Nobody tells: what other processes write is found at the poll."""
+
+    def size(self) -> int:
+        return sum(
+            path.stat().st_size
+            for path in (self.path, self.path.with_name(self.path.name + "-wal"))
+            if path.exists()
+        )
+
+    def tidy(self, *, vacuum: bool) -> None:
+        def work(database: peewee.SqliteDatabase) -> None:
+            if vacuum:
+                database.execute_sql("VACUUM")
+            # Busy, and no error, where a reader of another process still needs the log: the next one does it.
+            database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+        self._writer.alone(work)
 
     def close(self) -> None:
         self._reader.close()

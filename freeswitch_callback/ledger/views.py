@@ -219,14 +219,6 @@ def recall_ids(transaction: Transaction, chosen: Filter) -> list[int]:
     return sorted({row["recall"] for row in transaction.rows(query)})
 
 
-def closed_ids(transaction: Transaction, chosen: Filter) -> list[int]:
-    """The missed calls that the filter names and whose recall is closed."""
-    query = newest_first(
-        matching(transaction, chosen).select(Missed.id).where(Recall.state == "closed")
-    ).limit(chosen.limit)
-    return [row["id"] for row in transaction.rows(query)]
-
-
 def missed_of(transaction: Transaction, recall: int) -> Row | None:
     """The newest missed call of a recall."""
     return transaction.row(newest_first(Missed.select().where(Missed.recall == recall)))

@@ -211,8 +211,8 @@ def close(site: Site, access: Access, given: Given) -> dict[str, Any]:
 def purge(site: Site, access: Access, given: Given) -> dict[str, Any]:
     chosen = _chosen(site, access, given, "purge")
     if given["dry_run"]:
-        return {"calls": site.ledger.purgeable(chosen)}
-    return {"purged": site.ledger.purge(chosen, by=access.name)}
+        return {"calls": site.ledger.purgeable(chosen, anonymise=given["anonymise"]).missed}
+    return {"purged": site.ledger.purge(chosen, by=access.name, anonymise=given["anonymise"])}
 
 
 def _changed(**counts: Any) -> dict[str, Any]:
@@ -295,6 +295,10 @@ ROUTES = (
     ),
     Route(
         "POST", "/missed/purge", purge, "Delete for good; open recalls are spared.", Scope.ADMIN,
-        body=_CHOICE, gives=_changed(purged=WHOLE),
+        body=(
+            *_CHOICE,
+            Field("anonymise", YesOrNo(), "Keep the figures; numbers and names are gone.", default=False),
+        ),
+        gives=_changed(purged=WHOLE),
     ),
 )  # fmt: skip
