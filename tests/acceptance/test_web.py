@@ -100,7 +100,7 @@ def test_what_an_engine_does_is_counted(served: Served, engine: Engine, house: H
     house.free()
     house.row(state="closed", closed_as="recalled")
     figures = engine.figures
-    house.until(lambda: figures.closed)
+    house.until(lambda: figures.outcomes and figures.closed["recalled"])
     assert figures.missed == {(SUPPORT, "abandoned"): 1}
     assert (figures.closed, figures.outcomes) == ({"recalled": 1, "expired": 0}, {"connected": 1})
     assert figures.events["fs1"] > 5
