@@ -20,7 +20,10 @@ _USER = ("name", "role", "agent", "queues", "made_at")
 _TOKEN = ("name", "scope", "queues", "made_by", "made_at")
 
 _queues_option = click.option(
-    "--queue", "queues", multiple=True, help="Limits to queues: support@default, *@tenant. May be repeated."
+    "--queue",
+    "queues",
+    multiple=True,
+    help="Limits to queues: support@default, or a pattern for all of a tenant. May be repeated.",
 )
 
 

@@ -62,7 +62,7 @@ def test_the_wheel_has_the_program_and_nothing_else(source: Path):
     assert names == {
         str(path.relative_to(source))
         for path in (source / "freeswitch_callback").rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix == ".py" or path.name == "py.typed" or ("web/" in str(path) and path.is_file())
     }
 
 

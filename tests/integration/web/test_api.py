@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -146,20 +145,19 @@ def test_recalls_in_pages_with_their_gate(site: Site, crm: Program):
 def test_an_engine_has_its_turn_while_a_long_list_is_made(site: Site, crm: Program):
     for number in range(120):
         missed(site.ledger, number)
-    longest, last = 0.0, time.monotonic()
+    turns = 0
 
-    def beat() -> None:
-        nonlocal longest, last
+    def others() -> None:
+        nonlocal turns
         while True:
             gevent.sleep(0)
-            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+            turns += 1
 
-    turns = gevent.spawn(beat)
+    working = gevent.spawn(others)
     asked = [gevent.spawn(crm.get, path) for path in ("/missed", "/report", "/recalls")]
-    whole = time.monotonic()
     gevent.joinall(asked, raise_error=True)
-    turns.kill()
-    assert longest < (time.monotonic() - whole) / 4, "not all in one go"
+    working.kill()
+    assert turns > 10, "not all in one go"
 
 
 # --- changes ---------------------------------------------------------------------------------------------
