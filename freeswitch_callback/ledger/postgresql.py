@@ -122,7 +122,7 @@ class Postgresql:
 
     def size(self) -> int:
         def asked(transaction: Transaction) -> int:
-            names = ", ".join(f"('{table._meta.table_name}')" for table in TABLES)
+            names = ", ".join(f"('\"{table._meta.table_name}\"')" for table in TABLES)
             total = f"SELECT sum(pg_total_relation_size(name::regclass)) FROM (VALUES {names}) AS t (name)"
             return int(transaction.database.execute_sql(total).fetchone()[0])
 
@@ -138,8 +138,8 @@ class Postgresql:
             connection.autocommit = True
             try:
                 database.execute_sql("SET statement_timeout = 0")
-                for table in TABLES:
-                    database.execute_sql(f"VACUUM (ANALYZE) {table._meta.table_name}")
+                for table in TABLES:  # quoted: `user` is a word of SQL's
+                    database.execute_sql(f'VACUUM (ANALYZE) "{table._meta.table_name}"')
             finally:
                 database.close()
         except peewee.PeeweeException as error:
