@@ -67,7 +67,8 @@ def purge(
     with context.ledger() as ledger:
         exist(ledger, ids)
         count = ledger.purgeable(which, anonymise=anonymise)
-        click.echo(f"{'would ' if dry_run else 'to '}{what}: {_told(count)}")
+        if dry_run or count.total:
+            click.echo(f"{'would ' if dry_run else 'to '}{what}: {_told(count)}")
         if vacuum:
             click.echo(_cost_of_vacuum(ledger))
         if dry_run:
