@@ -119,7 +119,8 @@ def left_over(
 
 
 def purge(transaction: Transaction, missed: Sequence[int]) -> int:
-    """Deletes these missed calls, and with the last one of a recall the recall, its attempts and its journal.
+    """Deletes these missed calls, and with the last one of a recall the recall, its attempts, its journal and
+    remarks about it.
 
     What has opened again since it was chosen is spared. With its attempts a number's dialling is forgotten by
     the caps too: who purges what was closed within the last day lets it be called as often again. Whom the
