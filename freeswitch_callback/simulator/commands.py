@@ -37,6 +37,7 @@ MODULES = {
     "mod_sofia",
     "mod_json_cdr",
     "mod_db",
+    "mod_dialplan_xml",
 }
 
 
