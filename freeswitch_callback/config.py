@@ -32,6 +32,7 @@ from freeswitch_callback.config_values import (
     as_direct,
     as_duration,
     as_expression,
+    as_extension,
     as_folders,
     as_hours,
     as_length_of_time,
@@ -155,6 +156,7 @@ class Recall:
     mode: Mode = _key(as_one_of(Mode), Mode.AGENT_FIRST)
     dial_string: str = _key(as_dial_string, "sofia/gateway/main/{number}")
     caller_id_number: str = _key(as_caller_id, "")
+    connect: str = _key(as_extension, "")
     attempts: int = _key(as_whole(1, 100), 3)
     retry: Mapping[str, float] = _key(as_retry, factory=lambda: as_retry({}))
     expire: float = _key(as_length_of_time, 86400.0)
