@@ -186,6 +186,17 @@ class Commands:
             self._callcenter.reload()
         return "+OK Reloading XML\n+OK module unloaded\n+OK module loaded\n"
 
+    def _api_xml_locate(self, arguments: str) -> str:
+        """Of the dialplan, the files that were installed: what their extensions are about."""
+        if arguments.split(" ")[0] != "dialplan":
+            return "-ERR can't find anything\n"
+        rows = [
+            f'<condition field="{condition.field}" expression="{condition.expression.pattern}"/>'
+            for extension in self._house.dialplan
+            for condition in extension.conditions
+        ]
+        return '<section name="dialplan">\n' + "\n".join(rows) + "\n</section>\n"
+
     def _api_reloadxml(self, _arguments: str) -> str:
         return "+OK [Success]\n"
 
