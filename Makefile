@@ -2,6 +2,7 @@
 #   make demo    a busy minute: callers give up, agents get free, clients are called back
 #   make test    all tests, on SQLite and PostgreSQL
 # `make chaos` is the fault suite: within an hour, or with CHAOS=short within ten minutes.
+# `make test-live FREESWITCH=/path/to/freeswitch` plays it on a real FreeSWITCH 1.10, within ten minutes.
 # `make bench` measures, best on a machine that does nothing else; BENCH=events,start chooses.
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,10 +11,12 @@ DEMO ?=
 CHAOS ?= full
 CHAOS_SEED ?= 1
 CHAOS_TABLE ?=
+FREESWITCH ?=
+LIVE ?=
 BENCH ?=
 BENCH_JSON ?=
 
-.PHONY: demo test test-day test-the-rest chaos bench lint types imports check clean
+.PHONY: demo test test-day test-the-rest test-live chaos bench lint types imports check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/freeswitch-callback demo $(DEMO)
@@ -33,6 +36,9 @@ test-day: $(VENV)/.installed-test
 
 test-the-rest: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --ignore $(A_DAY)
+
+test-live: $(VENV)/.installed-test
+	$(BIN)/python -W ignore -m tests.live --freeswitch "$(FREESWITCH)" $(if $(LIVE),--only "$(LIVE)")
 
 chaos: $(VENV)/.installed-test
 	$(BIN)/python -W ignore -m tests.chaos --seed $(CHAOS_SEED) $(if $(filter short,$(CHAOS)),--short) \
