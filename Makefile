@@ -4,6 +4,7 @@
 # `make chaos` is the fault suite: within an hour, or with CHAOS=short within ten minutes.
 # `make install` installs the program, its units, man pages and completions below PREFIX; DESTDIR is put before all
 # paths, for who builds a package. `make wheel` and `make docs` build what their names say.
+# `make test-live FREESWITCH=/path/to/freeswitch` plays it on a real FreeSWITCH 1.10, within ten minutes.
 # `make bench` measures, best on a machine that does nothing else; BENCH=events,start chooses.
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,6 +13,8 @@ DEMO ?=
 CHAOS ?= full
 CHAOS_SEED ?= 1
 CHAOS_TABLE ?=
+FREESWITCH ?=
+LIVE ?=
 BENCH ?=
 BENCH_JSON ?=
 
@@ -25,7 +28,7 @@ OLDER := $(shell test $(SYSTEMD) -ge 253 || echo yes)
 UNIT_FOR_OLDER := $(if $(OLDER),-e 's|^Type=notify-reload$$|Type=notify\nExecReload=/bin/kill -HUP $$MAINPID|')
 PIP_OPTIONS ?=
 
-.PHONY: demo test test-half test-the-rest chaos bench lint types imports check clean docs man wheel install uninstall
+.PHONY: demo test test-half test-the-rest test-live chaos bench lint types imports check clean docs man wheel install uninstall
 
 demo: $(VENV)/.installed
 	$(BIN)/freeswitch-callback demo $(DEMO)
@@ -45,6 +48,9 @@ test-half: $(VENV)/.installed-test
 
 test-the-rest: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(HALF:%=--ignore %)
+
+test-live: $(VENV)/.installed-test
+	$(BIN)/python -W ignore -m tests.live --freeswitch "$(FREESWITCH)" $(if $(LIVE),--only "$(LIVE)")
 
 chaos: $(VENV)/.installed-test
 	$(BIN)/python -W ignore -m tests.chaos --seed $(CHAOS_SEED) $(if $(filter short,$(CHAOS)),--short) \

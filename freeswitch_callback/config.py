@@ -35,6 +35,7 @@ from freeswitch_callback.config_values import (
     as_direct,
     as_duration,
     as_expression,
+    as_extension,
     as_folders,
     as_hook_event,
     as_hours,
@@ -299,6 +300,12 @@ class Recall:
     )
     caller_id_number: str = _key(
         as_caller_id, "", "The number that clients see; `run` needs it.", example='"+12025559999"'
+    )
+    connect: str = _key(
+        as_extension,
+        "",
+        "An extension of the dialplan that recalls go through, perhaps with its context behind a colon.",
+        example='"callback_connect"',
     )
     attempts: int = _key(
         as_whole(1, 100), 3, "How often a client is tried. Only what rang the client's phone counts."

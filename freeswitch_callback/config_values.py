@@ -100,6 +100,15 @@ def as_caller_id(value: Any) -> str:
     return str(value)
 
 
+def as_extension(value: Any) -> str:
+    """An extension of the dialplan, perhaps with `:` and its context; empty for none."""
+    if not re.fullmatch(r"([A-Za-z0-9_.-]{1,64}(:[A-Za-z0-9_.-]{1,64})?)?", as_text(value)):
+        raise Wrong(
+            f'must be an extension like "callback_connect" or "callback_connect:default", not {value!r}'
+        )
+    return str(value)
+
+
 def as_country(value: Any) -> str:
     if as_text(value) not in SUPPORTED_REGIONS:
         raise Wrong(f'must be an ISO 3166 country like "US" or "GB", not {value!r}')

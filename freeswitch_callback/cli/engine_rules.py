@@ -30,6 +30,7 @@ def recall_rules(configuration: Configuration, queue: str) -> RecallRules:
         dial_string=recall.dial_string,
         extension_dial_string=configuration.numbers.extension_dial_string,
         caller_id_number=recall.caller_id_number,
+        connect=recall.connect,
         mode=Mode(recall.mode),
         fairness=Fairness(recall.fairness),
         prefer_agent=recall.prefer_agent,

@@ -243,8 +243,15 @@ def _findings(context: Context) -> Any:
         now(),
     )
     wants = configuration.capture.rules().wants
+    recalls = (configuration.recall, *configuration.queues.values())
     for node in configuration.freeswitch:
-        yield from checks.check_node(partial(context.connect, node), node.name, wants)
+        yield from checks.check_node(
+            partial(context.connect, node),
+            node.name,
+            wants,
+            {recall.connect for recall in recalls if recall.connect},
+            node.name in configuration.capture.cdr_folder,
+        )
 
 
 @click.command()

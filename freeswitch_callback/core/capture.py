@@ -35,6 +35,7 @@ from freeswitch_callback.core.legs import (
     Leg,
     Stay,
     reached,
+    read_hook,
     read_last_stay,
     read_talk,
     verdict,
@@ -86,6 +87,11 @@ class Capture:
     def heard(self) -> Iterator[Heard]:
         """The newest of each leg that is noted."""
         return (Heard(leg.phone, leg.touched, leg.talked_at) for leg in self._legs.values() if leg.phone)
+
+    def was_not_missed(self, uuid: str) -> bool:
+        """Whether events told this call to its end, and it is no missed one."""
+        leg = self._legs.get(uuid)
+        return leg is not None and leg.ended_for_good and not isinstance(leg.told, Missed)
 
     def interrupted(self) -> None:
         """Events were lost: of an answer or a bridge, a leg's own last event may be the only one to tell."""
@@ -268,6 +274,7 @@ class Capture:
             or event.get("variable_originate_disposition")
             or leg.bridge_cause
         )
+        read_hook(leg, lambda name: event.get(f"variable_{name}"))
         for name in self.rules.variables:
             value = event.get(f"variable_{name}")
             if value is not None:

@@ -17,6 +17,7 @@ from freeswitch_callback.core.legs import (
     CaptureRules,
     Leg,
     Stay,
+    read_hook,
     read_last_stay,
     read_talk,
     verdict,
@@ -56,6 +57,7 @@ def _read(cdr: Mapping[str, Any], rules: CaptureRules) -> Leg:
     headers = {f"variable_{name}": value for name, value in values.items()}
     headers["Caller-Destination-Number"] = first["destination_number"]
     leg.calledid = next((headers[name] for name in rules.called_number if headers.get(name)), "")
+    read_hook(leg, values.get)
     leg.stays.extend(_earlier_stays(cdr, int(values.get("cc_queue_joined_epoch") or 0)))
     read_last_stay(leg, values.get)
     bridged = int(times["bridged_time"]) / 1e6 if int(times["answered_time"]) else 0.0

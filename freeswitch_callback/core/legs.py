@@ -17,6 +17,12 @@ from freeswitch_callback.core.facts import Missed, Reached, Reason, Served
 OWN_CALL = "callback_entry"
 """The channel variable on every leg of our own recalls: the attempt's id. They are never misses."""
 
+HOOKS = {"missed": "callback::missed", "request": "callback::request"}
+"""What the dialplan's hook sets as `callback_hook`, and the event that it sends with it."""
+
+CALLED_FROM = "called_from"
+"""In `extra`: the caller's own number, as the network gave it, where they asked to be called at another."""
+
 CUT_OFF = "cut off"  # ours: FreeSWITCH itself went away
 _GIVEN_UP = {
     "BREAK_OUT": Reason.ABANDONED,  # what a caller's hangup gives (`abandoned`), though the docs say NONE
@@ -108,7 +114,8 @@ class Leg:
     offered_to: str | None = None
     agent: str | None = None
     hook: str = ""  # the subclass of the dialplan's event
-    hooked_at: float = 0.0
+    hooked_at: float = 0.0  # 0 where only the leg's variables tell of it
+    asked_for: str = ""  # the number that the caller keyed in, to be called at
     hook_queue: str | None = None
     ended: float | None = None
     ended_for_good: bool = False
@@ -159,6 +166,18 @@ def read_talk(leg: Leg, variable: Callable[[str], str | None], bridged: float) -
     if answered:
         leg.talked_at = max(leg.talked_at or 0.0, answered)
         leg.agent = leg.agent or variable("cc_agent")
+
+
+def read_hook(leg: Leg, variable: Callable[[str], str | None]) -> None:
+    """Note what the dialplan's hook has set, also where its event was not heard. Then it is not known when:
+    whoever talked at all was served, to call them is the worse mistake."""
+    leg.hook = leg.hook or HOOKS.get(variable("callback_hook") or "", "")
+    if not leg.hook:
+        return
+    leg.offered_to = leg.offered_to or variable("callback_operator") or None
+    leg.hook_queue = leg.hook_queue or variable("callback_queue") or None
+    if leg.hook == HOOKS["request"]:
+        leg.asked_for = variable("callback_number") or leg.asked_for
 
 
 def verdict(node: str, leg: Leg, rules: CaptureRules) -> Missed | Served | None:
@@ -221,12 +240,15 @@ def _missed(node: str, leg: Leg, waits: list[Stay], stay: Stay | None, queue: st
         reason = _direct_reason(leg)
         timewait = max(0, ended - int(leg.created)) if ended else 0
         member, operator = None, leg.offered_to or leg.destination
-    if leg.hook == "callback::request":
+    extra = dict(leg.extra)
+    if leg.hook == HOOKS["request"]:
         reason = Reason.REQUESTED
+        if leg.asked_for:
+            extra[CALLED_FROM] = leg.phone
     return Missed(
         node=node,
         call_uuid=leg.uuid,
-        phone=leg.phone,
+        phone=leg.asked_for or leg.phone,
         calldate=_utc(leg.created),
         timewait=timewait,
         reason=reason,
@@ -236,7 +258,7 @@ def _missed(node: str, leg: Leg, waits: list[Stay], stay: Stay | None, queue: st
         queue=queue or None,
         caller_name=leg.caller_name,
         hangup_cause=leg.hangup_cause,
-        extra=dict(leg.extra),
+        extra=extra,
         settled=leg.ended_for_good,
     )
 

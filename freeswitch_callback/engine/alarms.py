@@ -26,6 +26,7 @@ class Name(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
     NODE_GONE = "node_gone"
     LOOP_STUCK = "loop_stuck"
+    MISSED_WITHOUT_NUMBER = "missed_without_number"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ class RecallRules:
     dial_string: str
     caller_id_number: str
     extension_dial_string: str = "user/{number}"
+    connect: str = ""
     mode: Mode = Mode.AGENT_FIRST
     fairness: Fairness = Fairness.LIVE_FIRST
     prefer_agent: float = 0.0

@@ -18,6 +18,7 @@ import gevent
 import structlog
 from gevent.event import Event as Flag
 
+from freeswitch_callback.core.facts import Missed, Served
 from freeswitch_callback.core.legs import CaptureRules
 from freeswitch_callback.engine.clock import SYSTEM, Clock
 from freeswitch_callback.engine.loops import Loop
@@ -58,7 +59,8 @@ class _File:
 
 class CdrFolder:
     """One node's folders; which they are is asked at every look. `behind`: how much of what events told is
-    not on record yet; while anything is, CDRs wait, which would be on record before it.
+    not on record yet; while anything is, CDRs wait, which would be on record before it. `told` hears what
+    each CDR of ours told, once it is on record.
 
     Of each file that is there only a number is kept, so a million of them take some 70 MB.
     """
@@ -75,6 +77,7 @@ class CdrFolder:
         clock: Clock = SYSTEM,
         *,
         behind: Callable[[], int] = lambda: 0,
+        told: Callable[[Missed | Served], object] = lambda _fact: None,
         loop: Loop | None = None,
         every: float = EVERY,
         look_back: float = LOOK_BACK,
@@ -88,6 +91,7 @@ class CdrFolder:
         self._stopping = stopping
         self._clock = clock
         self._behind = behind
+        self._told = told
         self._loop = loop or Loop(clock)
         self._every = every
         self._look_back = look_back
@@ -168,6 +172,7 @@ class CdrFolder:
         if self._behind():
             raise DatabaseUnreachable("what waits in the spool goes first")
         cdr_import.take_in(self._ledger, call, self._gates, self._clock.now(), counted)
+        self._told(call.fact)
 
     def _in_thread(self, work: Callable[[], T]) -> T:
         return cast(T, gevent.get_hub().threadpool.apply(work))

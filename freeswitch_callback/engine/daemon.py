@@ -31,6 +31,7 @@ from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.engine.recaller import LEASE, Recaller
 from freeswitch_callback.engine.reconciler import Reconciler
 from freeswitch_callback.engine.recorder import Recorder
+from freeswitch_callback.engine.reported import WITHOUT_A_WORD, Reported
 from freeswitch_callback.errors import DatabaseUnreachable, FreeSwitchError, SchemaTooNew, UnsafeValue
 from freeswitch_callback.esl.node import Node
 from freeswitch_callback.ledger import Ledger
@@ -66,6 +67,7 @@ class EngineRules:
     `second_look`: see `Reconciler`. `settle`: how long after its poll another engine has written how far
     it heard a node. `finishing`: what a stopping engine gives to attempts that are neither
     sent nor given back; with what closing takes on top, it ends within 10 s.
+    `without_a_word`: see `reported`.
     """
 
     capture: CaptureRules
@@ -75,6 +77,7 @@ class EngineRules:
     second_look: float = 10.0
     settle: float = 1.0
     finishing: float = 6.0
+    without_a_word: float = WITHOUT_A_WORD
     lease: float = LEASE
     cdr_folders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -354,6 +357,16 @@ class _Site:
             lease=rules.lease,
             figures=engine.figures,
         )
+        self.reported = Reported(
+            self.node,
+            engine.ledger,
+            engine.alarms,
+            record=self.recorder.take,
+            behind=lambda: self.recorder.behind,
+            was_not_missed=self.recorder.was_not_missed,
+            patience=rules.without_a_word,
+            clock=self._clock,
+        )
         self.cdrs = CdrFolder(
             address.name,
             lambda: engine.rules.cdr_folders.get(address.name, ()),
@@ -364,6 +377,7 @@ class _Site:
             engine.stopping,
             self._clock,
             behind=engine.behind,
+            told=self.reported.cdr_told,
             # A folder that hangs, of another machine perhaps, hangs as much after a start.
             loop=engine.loops.add(f"CDRs of {address.name}", vital=False),
         )
@@ -453,6 +467,7 @@ class _Site:
         self.up = self.node.up.is_set()
         self._engine.wake()
         self._catch_up()
+        self._collect()
         return True
 
     def _lease_has_ended(self) -> bool:
@@ -470,3 +485,9 @@ class _Site:
             self.catchup.run()
         except (FreeSwitchError, DatabaseUnreachable) as error:
             log.warning("not_caught_up", node=self.node.name, error=str(error))
+
+    def _collect(self) -> None:
+        try:
+            self.reported.look()
+        except (FreeSwitchError, DatabaseUnreachable, UnsafeValue) as error:
+            log.warning("reported_not_collected", node=self.node.name, error=str(error))

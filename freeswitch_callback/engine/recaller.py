@@ -481,6 +481,7 @@ class Recaller:
             wait=recall.timewait,
             reason=str(recall.reason),
             missed_id=recall.missed_id,
+            connect=rules.connect,
         )
 
     def follow(self, attempt: Attempt) -> None:

@@ -6,11 +6,14 @@ each leg leaves a mark in FreeSWITCH's own database.
 | First leg is up | Marks               | What became of it                                           |
 |-----------------|---------------------|-------------------------------------------------------------|
 | yes             | any                 | it goes on, and is followed                                 |
+| no              | `.ended` in full    | what it says: how it ended, and how long they talked        |
 | no              | `.second`           | they talked                                                 |
 | no              | `.answered`         | only the first leg answered                                 |
 | no              | `.ended`            | the first leg was not reached                               |
 | no              | none, seen twice    | never dialled, if FreeSWITCH was not restarted since        |
 | no              | none, and restarted | nobody can know: parked as `unknown`, with an alarm         |
+
+`.ended` tells in full where the recall went through the dialplan's `callback_connect`.
 
 Seen twice, because a command still runs after its connection is gone.
 """
@@ -28,6 +31,7 @@ from freeswitch_callback.engine.attempts import Attempt
 from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.engine.recaller import AT_ONCE, LOOK_AT_AGENT_AGAIN, Recaller
 from freeswitch_callback.esl import callcenter
+from freeswitch_callback.esl.callcenter import Mailbox
 from freeswitch_callback.esl.node import Node
 from freeswitch_callback.ledger import Held, Ledger, Reserved
 
@@ -116,7 +120,8 @@ class Reconciler:
         # Events have come in meanwhile: what they told is read now, and written without a pause in between.
         if attempt.verdict is not None or (attempt.progress.ended is not None and not attempt.interrupted):
             return True
-        progress = _with_marks(attempt.progress, answered, second, held, self._clock.time())
+        told, now = callcenter.mailbox(ended), self._clock.time()
+        progress = _with_marks(attempt.progress, bool(answered), bool(second), held, now, told)
         if exists and progress.ended is None:
             attempt.progress = progress
         elif answered or second or ended or progress.ended is not None:
@@ -126,8 +131,8 @@ class Reconciler:
             cut_off = held.core_uuid != self._node.core_uuid and attempt.answer_noted and self._lost_at
             attempt.progress = replace(
                 progress,
-                ended=progress.ended or (self._lost_at if cut_off else self._clock.time()),
-                cause=progress.cause or "UNKNOWN",
+                ended=progress.ended or (told.ended + 1.0 if told else self._lost_at if cut_off else now),
+                cause=progress.cause or (told.cause if told else "UNKNOWN"),
                 second_cause=cause,
             )
         elif not self._seen_twice(call_uuid):
@@ -182,10 +187,28 @@ class Reconciler:
         return agent is not None and agent.state == "Reserved"
 
 
-def _with_marks(progress: Progress, answered: bool, second: bool, held: Held, now: float) -> Progress:
-    """How long they talked is not in the marks; it is taken for the longest that it may have been, because
-    calling somebody again who was reached is the worse mistake."""
+def _with_marks(
+    progress: Progress, answered: bool, second: bool, held: Held, now: float, told: Mailbox | None = None
+) -> Progress:
+    """How long they talked is in the mailbox, not in the marks; it is taken for the longest that it may have
+    been, because calling somebody again who was reached is the worse mistake.
+
+    A client who answered and was never connected is a machine that did not press 1: agent-first, where
+    FreeSWITCH asks after the answer. In the other modes the second leg is the agent's."""
     sent = _seconds(held.sent_at) or now
+    if told is not None and told.bridged:
+        bridged = progress.bridged or float(told.bridged)
+        return replace(
+            progress,
+            answered=progress.answered or _seconds(held.answered_at) or bridged,
+            bridged=bridged,
+            second_answered=progress.second_answered or bridged,
+            client_rang=True,
+        )
+    was_connected = progress.bridged or held.connected_at
+    if told is not None and progress.mode is Mode.AGENT_FIRST and not was_connected:
+        progress = replace(progress, client_rang=progress.client_rang or second)
+        second = False
     at = _seconds(held.connected_at) or _seconds(held.answered_at) or sent
     return replace(
         progress,

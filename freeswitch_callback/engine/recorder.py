@@ -101,6 +101,10 @@ class Recorder:
         """What events told of calls lately (`Capture.heard`)."""
         return self._capture.heard()
 
+    def was_not_missed(self, call_uuid: str) -> bool:
+        """As `Capture.was_not_missed`."""
+        return self._capture.was_not_missed(call_uuid)
+
     def interrupted(self) -> None:
         """The connection was lost for a while (`Capture.interrupted`)."""
         self._capture.interrupted()

@@ -6,7 +6,8 @@ Epochs are whole seconds since 1970, 0 = never. Shapes: recordings `agent_states
 `recall_through_the_queue_abandoned`, `duplicate_origination_uuid`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any, Literal, Protocol, Self
@@ -172,6 +173,7 @@ class Channel(_Row):
     call_uuid: str = ""
 
 
+_CAUSE, _EPOCH = re.compile(r"[A-Z0-9_]+"), re.compile(r"[1-9][0-9]{8,11}")
 _NULL = "(null)"
 """How the printed form shows a column that was never set (1.10.12, source)."""
 
@@ -302,19 +304,78 @@ MARKED: tuple[Literal["answered", "second", "ended"], ...] = ("answered", "secon
 """What the legs of a recall leave in FreeSWITCH's database: the first answered, the second did, all over."""
 
 
-def mark(node: HasApi, call_uuid: str, event: Literal["answered", "second", "ended"]) -> bool:
-    """Whether a recall's leg left this mark in FreeSWITCH's database."""
+def mark(node: HasApi, call_uuid: str, event: Literal["answered", "second", "ended"]) -> str:
+    """The mark that a recall's leg left in FreeSWITCH's database: "1", or more (`mailbox`); '' for none."""
     asked = commands.db_select(MARKS, f"{call_uuid}.{event}")
     answer = node.api(asked).strip()
     # No such key = an empty answer, which the socket reports as "-ERR no reply".
-    if answer in ("", "-ERR no reply"):
-        return False
-    return succeeded(answer, asked) == "1"
+    return "" if answer in ("", "-ERR no reply") else succeeded(answer, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """What the dialplan's `callback_connect` keeps of a recall's end. Whole seconds since 1970, as FreeSWITCH
+    has them; `bridged` 0: the two were never connected."""
+
+    cause: str
+    bridged: int
+    ended: int
+
+
+def mailbox(text: str) -> Mailbox | None:
+    """The mark `ended`, if it says more than that: `NORMAL_CLEARING.1795442453.1795442456`."""
+    match text.split("."):
+        case [cause, bridged, ended] if _CAUSE.fullmatch(cause) and _EPOCH.fullmatch(ended):
+            if bridged in ("", "0") or _EPOCH.fullmatch(bridged):
+                return Mailbox(cause, int(bridged or 0), int(ended))
+    return None
 
 
 def forget_marks(node: HasApis, call_uuid: str) -> None:
     asked = [commands.db_delete(MARKS, f"{call_uuid}.{event}") for event in MARKED]
     for command, answer in zip(asked, node.apis(*asked), strict=True):
+        succeeded(answer, command)
+
+
+REPORTED: tuple[Literal["callback_missed", "callback_request"], ...] = ("callback_missed", "callback_request")
+"""The realms in which the dialplan's hook leaves the uuids of calls that somebody has to be told of."""
+
+_LIST_IS_CUT = 4095
+"""Characters that `db list` answers at most (1.10.12)."""
+
+
+def reported(node: HasApis) -> tuple[list[tuple[str, str]], bool]:
+    """Each call that the hook has left on record at FreeSWITCH, as realm and key; and whether these are all.
+    For the others, strike some of these and ask again."""
+    asked = [commands.db_list(realm) for realm in REPORTED]
+    found: list[tuple[str, str]] = []
+    complete = True
+    for realm, command, answer in zip(REPORTED, asked, node.apis(*asked), strict=True):
+        text = answer.strip()
+        if text in ("", "-ERR no reply"):
+            continue
+        keys = succeeded(text, command).split(",")
+        if len(text) >= _LIST_IS_CUT:
+            keys, complete = keys[:-1], False
+        found += [(realm, key) for key in dict.fromkeys(keys) if key]
+    return found, complete
+
+
+def usable_uuid(text: str) -> str:
+    """`UnsafeValue` if it can stand in no command."""
+    return commands.uuid(text)
+
+
+def reported_member(node: HasApi, realm: str, key: str) -> str | None:
+    """The queue's own uuid of that caller, if the call was in a queue before."""
+    answer = node.api(commands.db_select(realm, key)).strip()
+    return answer.removeprefix("member:") or None if answer.startswith("member:") else None
+
+
+def strike_reported(node: HasApis, records: Sequence[tuple[str, str]]) -> None:
+    """They are on disk here."""
+    asked = [commands.db_delete(realm, key) for realm, key in records]
+    for command, answer in zip(asked, node.apis(*asked) if asked else (), strict=True):
         succeeded(answer, command)
 
 

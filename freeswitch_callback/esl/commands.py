@@ -135,13 +135,13 @@ def strmicroepoch() -> Command:
     return api("strmicroepoch")
 
 
-def uuid_exists(uuid: str) -> Command:
+def uuid_exists(call_uuid: str) -> Command:
     """Answers `true` or `false`."""
-    return api(f"uuid_exists {_uuid(uuid)}")
+    return api(f"uuid_exists {uuid(call_uuid)}")
 
 
-def uuid_kill(uuid: str, cause: str = "NORMAL_CLEARING") -> Command:
-    return api(f"uuid_kill {_uuid(uuid)} {_match('[A-Z0-9_]+', cause, 'a hangup cause')}")
+def uuid_kill(call_uuid: str, cause: str = "NORMAL_CLEARING") -> Command:
+    return api(f"uuid_kill {uuid(call_uuid)} {_match('[A-Z0-9_]+', cause, 'a hangup cause')}")
 
 
 def db_insert(realm: str, key: str, value: str = "1") -> Command:
@@ -151,6 +151,11 @@ def db_insert(realm: str, key: str, value: str = "1") -> Command:
 def db_select(realm: str, key: str) -> Command:
     """`-ERR no reply` = no such key."""
     return api(f"db select/{_key(realm)}/{_key(key)}")
+
+
+def db_list(realm: str) -> Command:
+    """The keys of a realm, with commas between; cut at 4,095 characters, in the middle of a key."""
+    return api(f"db list/{_key(realm)}")
 
 
 def db_delete(realm: str, key: str) -> Command:
@@ -167,7 +172,8 @@ class Originate:
     `number` is the client's (`+` and digits, or the digits of an extension), `dial_string` the configured way
     out with `{number}` in it, `contact` the agent's as `agent list` gives it (not used in mode "queue"),
     `queue` used in mode "queue" only. `ring_timeout` and `wait` in seconds. `reason` and `missed_id` are our
-    own words about the missed call.
+    own words about the missed call. `connect`: an extension of the dialplan (and `:` and its context, else
+    `default`) that the first leg goes through once it is answered, before the two are connected.
 
     The legs leave marks in FreeSWITCH's database (realm `callback`, keys `<call_uuid>.answered`, `.second`,
     `.ended`), from which the outcome can be read after a crash of ours.
@@ -186,6 +192,7 @@ class Originate:
     wait: int
     reason: str
     missed_id: int
+    connect: str = ""
 
     def __post_init__(self) -> None:
         self.render()
@@ -193,10 +200,10 @@ class Originate:
     def render(self) -> Command:
         if self.mode == "agent-first":
             first = self._first(self._to_agent(), {"sip_copy_custom_headers": "false"}) + self._agent()
-            application = f"bridge({self._second(self._to_client())}{self._client()})"
+            application, data = "bridge", self._second(self._to_client()) + self._client()
         elif self.mode == "client-first":
             first = self._first(self._to_client()) + self._client()
-            application = f"bridge({self._second(self._to_agent())}{self._agent()})"
+            application, data = "bridge", self._second(self._to_agent()) + self._agent()
         elif self.mode == "queue":
             # mod_callcenter makes the agent's leg: the mark travels to it as an exported variable.
             exported = {
@@ -206,15 +213,29 @@ class Originate:
                 "nolocal:api_on_answer": self._mark("second"),
             }
             first = self._first(self._to_client(), exported) + self._client()
-            application = f"callcenter({name(self.queue)})"
+            application, data = "callcenter", name(self.queue)
         else:
             raise UnsafeValue(f"no such mode: {self.mode!r:.40}; agent-first, client-first or queue")
-        return command(f"bgapi originate {first} &{application}", job_uuid=_uuid(self.job_uuid))
+        then = self._through_the_dialplan(application, data) if self.connect else f"&{application}({data})"
+        return command(f"bgapi originate {first} {then}", job_uuid=uuid(self.job_uuid))
+
+    def _through_the_dialplan(self, application: str, data: str) -> str:
+        """The inline dialplan: first their extension, then our application, whose text stays ours.
+
+        No name and no destination holds a `|`; quotes inside would end the one around all of it, and within
+        that one spaces need none (1.10.12)."""
+        extension, _, context = self.connect.partition(":")
+        first = f"{_extension(extension)} XML {_extension(context or 'default')}"
+        data = data.replace("'", "")
+        if "|" in data:
+            raise UnsafeValue(f"not usable behind {self.connect}: {data!r:.200}")
+        return f"'m:|:execute_extension:{first}|{application}:{data}' inline"
 
     def _first(self, shown: Mapping[str, str], more: Mapping[str, str] | None = None) -> str:
         marks = {"api_on_answer": self._mark("answered"), "api_hangup_hook": self._mark("ended")}
-        uuid = {"origination_uuid": _uuid(self.call_uuid)}
-        return _variables({**uuid, **self._both_legs(), **shown, **(more or {}), **marks})
+        named = {"origination_uuid": uuid(self.call_uuid)}
+        connect = {"callback_mode": self.mode} if self.connect else {}
+        return _variables({**named, **self._both_legs(), **connect, **shown, **(more or {}), **marks})
 
     def _second(self, shown: Mapping[str, str]) -> str:
         return _variables({**self._both_legs(), **shown, "api_on_answer": self._mark("second")})
@@ -257,7 +278,7 @@ class Originate:
         return Destination.of_contact(self.contact).render()
 
     def _mark(self, event: str) -> str:
-        return f"db insert/{MARKS}/{_uuid(self.call_uuid)}.{event}/1"
+        return f"db insert/{MARKS}/{uuid(self.call_uuid)}.{event}/1"
 
 
 def _variables(values: Mapping[str, str]) -> str:
@@ -309,8 +330,13 @@ def _match(pattern: str, value: str, what: str) -> str:
     return value
 
 
-def _uuid(value: str) -> str:
+def uuid(value: str) -> str:
+    """Of a channel or a job."""
     return _match("[A-Za-z0-9-]{1,64}", value, "a uuid")
+
+
+def _extension(value: str) -> str:
+    return _match("[A-Za-z0-9_.-]{1,64}", value, "an extension of the dialplan, or its context")
 
 
 def _key(value: str) -> str:

@@ -68,6 +68,12 @@ def on_record(
     )
 
 
+def known_member(transaction: Transaction, node: str, member_uuid: str) -> bool:
+    """Whether a call of this member of a queue is on record."""
+    of_member = Missed.select(Missed.id).where(Missed.node == node, Missed.member_uuid == member_uuid)
+    return transaction.row(of_member.limit(1)) is not None
+
+
 def note_heard(transaction: Transaction, node: str, until: datetime) -> None:
     """All that this node told up to then was taken in. Never moves back, unless the clock was set back."""
     mark = Heard.insert(node=node, until=until).on_conflict(

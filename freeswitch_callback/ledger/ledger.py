@@ -215,6 +215,10 @@ class Ledger:
         """What is on record of these members (uuids) of a node and these numbers (E.164) from `since` on."""
         return self._database.read(lambda t: catchup.on_record(t, node, members, numbers, since))
 
+    def known_member(self, node: str, member_uuid: str) -> bool:
+        """Whether a call of this member of a queue is on record."""
+        return self._database.read(lambda t: catchup.known_member(t, node, member_uuid))
+
     def note_heard(self, node: str, until: datetime) -> None:
         """All events of this node up to `until`, by its own time, were taken in."""
         self._database.write(lambda t: catchup.note_heard(t, node, until))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -25,6 +25,9 @@ SHORTEST_CATCH_UP = 60
 
 SHORTEST_CALLING_DAY = 4 * 3600.0
 """Seconds of calling hours on the best day of a week below which a country is as good as not called."""
+
+HOOKS = ("callback_missed", "callback_request", "callback_connect")
+"""The extensions of our files for FreeSWITCH's dialplan."""
 
 _SAME_TIME = "let both be set by NTP (`timedatectl` tells)"
 
@@ -158,9 +161,16 @@ def _few(
 
 
 def check_node(
-    connect: Callable[[], Connection], name: str, wanted_queues: Callable[[str], bool]
+    connect: Callable[[], Connection],
+    name: str,
+    wanted_queues: Callable[[str], bool],
+    connects: Collection[str] = (),
+    cdr_folder: bool = False,
 ) -> Iterator[Finding]:
-    """One FreeSWITCH: reachable, password, version, mod_callcenter, agents, queues."""
+    """One FreeSWITCH: reachable, password, version, modules, agents, queues, the dialplan's hook.
+
+    `connects`: the extensions that recalls go through (`recall.connect`); `cdr_folder`: whether CDRs of this
+    one are watched."""
     try:
         node = connect()
     except FreeSwitchError as error:
@@ -175,12 +185,38 @@ def check_node(
                 )
                 return
         yield Finding(Level.OK, name, "mod_callcenter and mod_db are loaded")
+        if cdr_folder and node.api("module_exists mod_json_cdr").strip() != "true":
+            yield Finding(
+                Level.WARNING, name, "mod_json_cdr is not loaded: nothing will be in capture.cdr_folder"
+            )
+        yield from _check_dialplan(node, name, connects)
         yield from _check_clock(node, name)
         yield from _check_callcenter(node, name, wanted_queues)
     except FreeSwitchError as error:
         yield Finding(Level.BAD, name, str(error), 4)
     finally:
         node.close()
+
+
+def _check_dialplan(node: Connection, name: str, connects: Collection[str]) -> Iterator[Finding]:
+    """The files of `dialplan/`, as far as they can be seen: a dialplan that FreeSWITCH asks somebody else for
+    at each call (mod_xml_curl, FusionPBX) is not in its XML."""
+    if connects and node.api("module_exists mod_dialplan_xml").strip() != "true":
+        yield Finding(Level.WARNING, name, "mod_dialplan_xml is not loaded: recall.connect leads nowhere")
+    text = node.api("xml_locate dialplan")
+    for extension in sorted({connect.partition(":")[0] for connect in connects}):
+        if f"^{extension}$" not in text:
+            yield Finding(
+                Level.WARNING, name,
+                f"recall.connect: no extension {extension} is seen in the dialplan; without it a recall is "
+                f"connected as if recall.connect were empty. Install dialplan/callback_connect.xml and "
+                f"`reloadxml`, unless the dialplan is in FusionPBX",
+            )  # fmt: skip
+    found = [hook for hook in HOOKS if f"^{hook}$" in text]
+    if found:
+        yield Finding(Level.OK, name, f"dialplan: {', '.join(found)}")
+    else:
+        yield Finding(Level.OK, name, "dialplan: no hook is seen, and none is needed (docs/dialplan.rst)")
 
 
 def _check_clock(node: Connection, name: str) -> Iterator[Finding]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
+from freeswitch_callback.simulator import dialplan
 from freeswitch_callback.simulator.channel import Channel
 from freeswitch_callback.simulator.dial import Dial, Dialler, Origin
 from freeswitch_callback.simulator.events import Bus, header
@@ -34,14 +37,20 @@ class Applications:
         self.store = store  # ("db" | "hash", "insert/…")
         self.callcenter: Callcenter | None = None
         self.extensions: dict[str, tuple[Application, ...]] = {}
+        self.dialplan: list[dialplan.Extension] = []  # files that were installed; before `extensions`
         self.plans: dict[str, tuple[Application, ...]] = {}  # for one call alone, by its leg's uuid
         dialler.enter_dialplan = self.enter
 
     def enter(self, leg: Channel) -> None:
         """An inbound leg has reached context `default`."""
         plan = self.plans.pop(leg.uuid, None)
-        steps = list(plan) if plan is not None else self.of_extension(leg.profile.destination)
+        steps = list(plan) if plan is not None else self.plan_of(leg, leg.profile.destination)
         Execution(self, leg, steps, Origin("dialplan")).next()
+
+    def plan_of(self, leg: Channel, number: str) -> list[Application]:
+        """What this leg does that comes to a number, or to an extension of the files."""
+        planned = dialplan.hunt(self.dialplan, leg, number, self.dialler.note)
+        return self.of_extension(number) if planned is None else planned
 
     def of_extension(self, number: str) -> list[Application]:
         """What the dialplan does with a number; an extension without a plan of its own is rung."""
@@ -65,7 +74,7 @@ class Applications:
         moment, unique = int(self.switch.now()), self.switch.new_uuid()
         who.transfer_source = f"{moment}:{unique}:bl_xfer:{number}/{who.context}/XML"
         leg.variables["transfer_source"] = who.transfer_source
-        Execution(self, leg, self.of_extension(number), Origin("dialplan")).next()
+        Execution(self, leg, self.plan_of(leg, number), Origin("dialplan")).next()
 
     def run(
         self,
@@ -114,8 +123,8 @@ class Execution:
             return
         leg.state, leg.number = "CS_EXECUTE", 4
         name, data = self.steps.pop(0)
-        if self.origin.kind == "dialplan":
-            data = data.replace("${uuid}", leg.uuid)
+        if self.origin.kind == "dialplan" or isinstance(data, dialplan.Planned):
+            data = dialplan.expand(data, leg, self.house.dialler.note)
         if name != "set":
             leg.set_application(name, data)
         run = getattr(self, f"_app_{name}", None)
@@ -127,7 +136,8 @@ class Execution:
 
     def _app_set(self, data: str) -> None:
         name, _, value = data.partition("=")
-        self.leg.variables[name] = value
+        # What the line was expanded to is expanded once more (1.10.12).
+        self.leg.variables[name] = dialplan.expand(value, self.leg, self.house.dialler.note)
         self.next()
 
     _app_export = _app_set
@@ -161,6 +171,16 @@ class Execution:
     def _app_transfer(self, data: str) -> None:
         self.broken = True
         self.house.send_to(self.leg, data.split(" ")[0])
+
+    def _app_execute_extension(self, data: str) -> None:
+        """Another extension's applications, and then on with these."""
+        wanted = data.split(" ")[0]
+        planned = dialplan.hunt(self.house.dialplan, self.leg, wanted, self.house.dialler.note)
+        self.steps[:0] = planned or []
+        self.next()
+
+    def _app_play_and_get_digits(self, data: str) -> None:
+        Digits(self, data).ask()
 
     def _app_event(self, data: str) -> None:
         arguments = dict(part.partition("=")[::2] for part in data.split(","))
@@ -275,3 +295,56 @@ class Execution:
             self.next()
         else:
             self.house.switch.hang_up(self.leg, cause)
+
+
+class Digits:
+    """`play_and_get_digits`: until a key that ends it, as many digits as there may be, or silence; again if
+    it is not what was asked for. The sounds take no time here."""
+
+    def __init__(self, execution: Execution, data: str) -> None:
+        least, most, tries, timeout, ends, _, _, variable, wanted, *between = data.split(" ")
+        self._execution = execution
+        self._leg = execution.leg
+        self._least, self._most, self._tries, self._ends = int(least), int(most), int(tries), ends
+        self._variable, self._wanted = variable, wanted
+        self._first = float(timeout) / 1000
+        self._between = float(between[0]) / 1000 if between else self._first
+        self._keyed = ""
+        self._turn = 0
+        self._leg.variables.drop(variable)
+
+    def ask(self) -> None:
+        if not self._leg.up or self._execution.broken:
+            return
+        if self._tries == 0:
+            self._execution.next()
+            return
+        self._tries -= 1
+        self._keyed = ""
+        self._leg.on_key = self._pressed
+        self._wait(self._first)
+
+    def _wait(self, seconds: float) -> None:
+        self._turn += 1
+        self._execution.house.switch.after(seconds, partial(self._silence, self._turn))
+
+    def _silence(self, turn: int) -> None:
+        if turn == self._turn:
+            self._done()
+
+    def _pressed(self, key: str) -> None:
+        if key not in self._ends:
+            self._keyed += key
+        if key in self._ends or len(self._keyed) >= self._most:
+            self._done()
+        else:
+            self._wait(self._between)
+
+    def _done(self) -> None:
+        self._turn += 1
+        self._leg.on_key = lambda _key: None
+        if len(self._keyed) >= self._least and re.search(self._wanted, self._keyed):
+            self._leg.variables[self._variable] = self._keyed
+            self._execution.next()
+        else:
+            self.ask()

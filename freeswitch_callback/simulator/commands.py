@@ -37,6 +37,7 @@ MODULES = {
     "mod_sofia",
     "mod_json_cdr",
     "mod_db",
+    "mod_dialplan_xml",
 }
 
 
@@ -184,6 +185,17 @@ class Commands:
         if arguments.endswith("mod_callcenter"):
             self._callcenter.reload()
         return "+OK Reloading XML\n+OK module unloaded\n+OK module loaded\n"
+
+    def _api_xml_locate(self, arguments: str) -> str:
+        """Of the dialplan, the files that were installed: what their extensions are about."""
+        if arguments.split(" ")[0] != "dialplan":
+            return "-ERR can't find anything\n"
+        rows = [
+            f'<condition field="{condition.field}" expression="{condition.expression.pattern}"/>'
+            for extension in self._house.dialplan
+            for condition in extension.conditions
+        ]
+        return '<section name="dialplan">\n' + "\n".join(rows) + "\n</section>\n"
 
     def _api_reloadxml(self, _arguments: str) -> str:
         return "+OK [Success]\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from freeswitch_callback.simulator.channel import CallerProfile, Channel
 from freeswitch_callback.simulator.clock import Timer
@@ -147,6 +148,7 @@ class Dial:
     on_failure: Callable[[str], None]
     world_legs: bool = True
     done: bool = False
+    confirmed: bool = False
     cause: str = "NONE"
     legs: list[Channel] = field(default_factory=list)  # ringing now
     created: list[Channel] = field(default_factory=list)
@@ -246,11 +248,23 @@ class Dial:
     def _won(self, leg: Channel) -> None:
         if self.done:
             return
+        key = self.caller.variables.get("group_confirm_key") if self.caller is not None else None
+        if key and not self.confirmed:
+            leg.on_answer = leg.on_early = lambda: None
+            leg.on_key = partial(self._confirm, leg, key)
+            return
         self._close()
         leg.on_answer = leg.on_early = lambda: None
         for other in [other for other in self.legs if other is not leg]:
             self.dialler.switch.hang_up(other, "LOSE_RACE")
         self.on_success(leg)
+
+    def _confirm(self, leg: Channel, key: str, pressed: str) -> None:
+        """Somebody is there, and no answering machine."""
+        if pressed == key:
+            self.confirmed = True
+            leg.on_key = lambda _key: None
+            self._won(leg)
 
     def _lost(self, leg: Channel) -> None:
         if leg in self.legs:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 import gevent
 from gevent.event import Event
 
+from freeswitch_callback.simulator import dialplan
 from freeswitch_callback.simulator.applications import Applications
 from freeswitch_callback.simulator.callcenter import Callcenter
 from freeswitch_callback.simulator.calls import Call, Talk
@@ -133,6 +135,11 @@ class Simulator:
     def add_extension(self, number: str, *applications: Application) -> None:
         """A piece of dialplan: what happens to whoever calls `number`."""
         self.house.extensions[number] = applications
+
+    def install(self, *files: Path) -> None:
+        """Put files into the dialplan, as an administrator does: XML, read as mod_dialplan_xml reads it."""
+        for file in files:
+            self.house.dialplan += dialplan.read(file)
 
     def add_agent(
         self,

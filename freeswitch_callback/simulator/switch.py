@@ -129,6 +129,14 @@ class Switch:
     def _run_hooks(self, leg: Channel, prefix: str) -> None:
         for name, command in list(leg.variables.items()):
             if name.startswith(prefix):
+                # At the end of a call `${…}` in it is expanded (1.10.12).
+                told = {
+                    "hangup_cause": leg.cause,
+                    "bridge_epoch": int(leg.bridged),
+                    "end_epoch": int(leg.ended),
+                }
+                for variable, value in told.items():
+                    command = command.replace("${" + variable + "}", str(value))
                 self.run_hook(command)
 
     # Bridges

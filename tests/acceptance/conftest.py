@@ -51,6 +51,7 @@ class House:
         self.second_look = 0.5
         self.settle = 0.1
         self.finishing = 1.0
+        self.without_a_word = 60.0
         self.cdr_folders: dict[str, tuple[str, ...]] = {}
         self.spools: dict[str, Spool] = {}
         self.pause: Callable[[], object] = gevent.idle
@@ -72,6 +73,7 @@ class House:
                 second_look=self.second_look,
                 settle=self.settle,
                 finishing=self.finishing,
+                without_a_word=self.without_a_word,
                 cdr_folders=self.cdr_folders,
             ),
             spools=self.spools,

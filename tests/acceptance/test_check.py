@@ -17,6 +17,8 @@ from freeswitch_callback.simulator import commands
 from tests import postgres
 from tests.acceptance.conftest import CLIENT
 
+FILES = Path(__file__).parents[2] / "dialplan"
+
 
 def lines(out: str, what: str) -> list[str]:
     return [line for line in out.splitlines() if line.split()[1] == what + ":"]
@@ -171,3 +173,27 @@ def test_a_recall_at_a_freeswitch_that_is_there_is_left_to_the_engines(shell, ho
     assert lines(shell("check")[1], "recalls") == []
     shell("close", missed)
     assert house.rows()[0]["state"] == "dialling"
+
+
+def test_the_files_in_the_dialplan_are_seen(shell, sim):
+    _, out, _ = shell("check")
+    assert "no hook is seen, and none is needed" in out
+    sim.install(FILES / "callback_missed.xml", FILES / "callback_request.xml")
+    status, out, _ = shell("check")
+    assert (status, "dialplan: callback_missed, callback_request" in out) == (0, True)
+
+
+def test_an_extension_that_recalls_go_through_and_that_is_not_there(shell, sim):
+    shell.path.write_text(shell.path.read_text() + 'recall.connect = "callback_connect"\n')
+    status, out, _ = shell("check")
+    assert (status, "no extension callback_connect is seen" in out) == (0, True)
+    sim.install(FILES / "callback_connect.xml")
+    _, out, _ = shell("check")
+    assert "is seen in the dialplan;" not in out
+
+
+def test_cdrs_that_nobody_writes(shell, sim, tmp_path, monkeypatch):
+    shell.path.write_text(shell.path.read_text() + f'capture.cdr_folder = "{tmp_path}"\n')
+    assert "mod_json_cdr" not in shell("check")[1]
+    monkeypatch.setattr(commands, "MODULES", commands.MODULES - {"mod_json_cdr"})
+    assert "mod_json_cdr is not loaded" in shell("check")[1]

@@ -176,6 +176,7 @@ def test_check_says_line_by_line_that_all_is_well(shell, sim):
         ["ok", "fs1:"],
         ["ok", "fs1:"],
         ["ok", "fs1:"],
+        ["ok", "fs1:"],
     ]
     assert f"queue {SUPPORT}: 2 agents, 0 available" in out
 

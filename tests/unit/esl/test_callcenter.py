@@ -286,8 +286,22 @@ class TestChannelsAndMarks:
     @pytest.mark.parametrize(("answer", "left"), [("1", True), ("-ERR no reply\n", False), ("", False)])
     def test_a_mark_is_there_or_not(self, answer: str, left: bool) -> None:
         node = Answering(answer)
-        assert callcenter.mark(node, "U", "second") is left
+        assert bool(callcenter.mark(node, "U", "second")) is left
         assert node.asked == ["api db select/callback/U.second"]
+
+    def test_the_mailbox_tells_how_it_ended_and_when_they_began_to_talk(self) -> None:
+        assert callcenter.mailbox("NORMAL_CLEARING.1795442453.1795442456") == callcenter.Mailbox(
+            "NORMAL_CLEARING", 1795442453, 1795442456
+        )
+        assert callcenter.mailbox("NO_USER_RESPONSE.0.1795442512") == callcenter.Mailbox(
+            "NO_USER_RESPONSE", 0, 1795442512
+        )
+
+    @pytest.mark.parametrize(
+        "text", ["", "1", "..", "X.1", "X.-1.1795442456", "x.0.1795442456", "X.0.0", "X.٣.1"]
+    )
+    def test_what_is_no_mailbox_tells_nothing(self, text: str) -> None:
+        assert callcenter.mailbox(text) is None
 
     def test_marks_are_forgotten_one_by_one(self) -> None:
         node = Answering("+OK\n")

@@ -451,3 +451,35 @@ class TestAnswers:
     def test_err_says_what_was_asked(self) -> None:
         with pytest.raises(CommandFailed, match=r"api uptime.*Command not found"):
             succeeded("-ERR uptime Command not found!\n", commands.api("uptime"))
+
+
+class TestThroughTheDialplan:
+    """With `connect` the first leg goes through an extension of the dialplan; what is dialled stays ours."""
+
+    def test_agent_first(self) -> None:
+        text = replace(RECALL, connect="callback_connect").render().splitlines()[0]
+        assert ",callback_mode=agent-first," in text
+        assert text.endswith(
+            "[leg_timeout=8]sofia/internal/agent1001@127.0.0.1:5090"
+            " 'm:|:execute_extension:callback_connect XML default|bridge:{callback_entry=7,"
+            "ignore_early_media=true,ignore_display_updates=true,originate_timeout=30,"
+            "origination_caller_id_name=+12025559999,origination_caller_id_number=+12025559999,"
+            "api_on_answer=db insert/callback/7f0b9cb3-4081-474e-b20e-f99ec80632e7.second/1}"
+            "sofia/gateway/main/+12025550206' inline"
+        )
+
+    def test_client_first_and_a_context(self) -> None:
+        text = replace(RECALL, mode="client-first", connect="mine:public").render().splitlines()[0]
+        then = text.partition("'m:|:")[2]
+        assert then.startswith("execute_extension:mine XML public|bridge:{")
+        assert "origination_caller_id_name=Recall 2m37s abandoned," in then
+        assert "'" not in then.removesuffix("' inline")
+
+    def test_queue(self) -> None:
+        text = replace(RECALL, mode="queue", connect="callback_connect").render().splitlines()[0]
+        assert text.endswith("XML default|callcenter:support@default' inline")
+
+    @pytest.mark.parametrize("connect", ["a b", "a|b", "a'b", "a:b:c", "${x}", "a\nb", ":"])
+    def test_what_is_no_extension_is_refused(self, connect: str) -> None:
+        with pytest.raises(UnsafeValue):
+            replace(RECALL, connect=connect)
