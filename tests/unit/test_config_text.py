@@ -59,9 +59,8 @@ def test_an_example_of_a_key_is_one(key):
         return
     text = f"{SMALL}[{key.section}]\n{key.name} = {key.example}\n"
     if key.name in ("password_file", "tls_certificate", "tls_key"):
-        with pytest.raises(
-            Exception, match="cannot be read|is missing"
-        ):  # that key, and not another, was understood
+        # That key, and not another, was understood.
+        with pytest.raises(Exception, match=r"cannot be read|is missing"):
             parse(text, {})
         return
     usual, changed = parse(SMALL, {}), parse(text, {})
