@@ -29,7 +29,7 @@ SUPPORT, SALES, OTHER = "support@default", "sales@default", "support@tenant"
 def missed(ledger: Ledger, number: int, **said: Any) -> int:
     given: dict[str, Any] = {
         "node": "fs1", "call_uuid": f"call-{number}", "phone": f"+1202555{number:04}",
-        "calldate": NOW - timedelta(minutes=number), "timewait": number % 7, "reason": Reason.ABANDONED,
+        "calldate": NOW - timedelta(hours=number), "timewait": number % 7, "reason": Reason.ABANDONED,
         "queue": SUPPORT, "caller_name": f"Name {number}",
     }  # fmt: skip
     fact = Missed(**(given | said))
@@ -66,8 +66,8 @@ def test_the_command_line_and_the_api_give_the_same(
         (("--state", "closed", "--reason", "busy"), {"state": "closed", "reason": "busy"}),
         (("--queue", SUPPORT, "--limit", "2"), {"queue": SUPPORT, "limit": 2}),
         (("--number", "+12025550003"), {"number": "+12025550003"}),
-        (("--since", "4m"), {"since": "4m"}),
-        (("--until", "4m", "--older-than", "6m"), {"until": "4m", "older_than": "6m"}),
+        (("--since", "4h"), {"since": "4h"}),
+        (("--until", "4h", "--older-than", "6h"), {"until": "4h", "older_than": "6h"}),
     ):
         rows = said("list", *words)
         assert crm.get("/missed", **query)["items"] == rows
