@@ -101,6 +101,7 @@ class Execution:
         self.origin = origin
         self.dial: Dial | None = None
         self.broken = False
+        self.expands = False
         leg.on_break = self.break_off
         leg.on_hangup = self.break_off
 
@@ -123,7 +124,10 @@ class Execution:
             return
         leg.state, leg.number = "CS_EXECUTE", 4
         name, data = self.steps.pop(0)
-        if self.origin.kind == "dialplan" or isinstance(data, dialplan.Planned):
+        self.expands = not isinstance(data, dialplan.Given) and (
+            self.origin.kind == "dialplan" or isinstance(data, dialplan.Planned)
+        )
+        if self.expands:
             data = dialplan.expand(data, leg, self.house.dialler.note)
         if name != "set":
             leg.set_application(name, data)
@@ -136,8 +140,9 @@ class Execution:
 
     def _app_set(self, data: str) -> None:
         name, _, value = data.partition("=")
-        # What the line was expanded to is expanded once more (1.10.12).
-        self.leg.variables[name] = dialplan.expand(value, self.leg, self.house.dialler.note)
+        if self.expands:  # what its line was expanded to is expanded once more (1.10.12)
+            value = dialplan.expand(value, self.leg, self.house.dialler.note)
+        self.leg.variables[name] = value
         self.next()
 
     _app_export = _app_set

@@ -22,6 +22,10 @@ _GLOBAL = re.compile(r"\$\$\{([^{}]*)\}")
 _GLOBALS = {"recordings_dir": "/var/lib/freeswitch/recordings"}
 
 
+class Given(str):
+    """The argument of an application that is as it is: what a call's own headers have set, not a dialplan."""
+
+
 class Planned(str):
     """An application's argument out of the dialplan: `${…}` in it is expanded when its turn has come."""
 

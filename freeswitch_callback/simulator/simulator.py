@@ -233,7 +233,7 @@ class Simulator:
         `presses_key`. `variables` are set on the leg by the dialplan, on its way.
         """
         given: tuple[Application, ...] = tuple(
-            ("set", f"{key}={value}") for key, value in (variables or {}).items()
+            ("set", dialplan.Given(f"{key}={value}")) for key, value in (variables or {}).items()
         )
         plan: tuple[Application, ...] | None = None
         if requests_callback:
