@@ -154,6 +154,7 @@ def test_a_recall_that_reached_its_client(ledger: Ledger):
     assert (shown["recall"]["closed_by"], shown["recall"]["claimed_by"]) == ("engine-1", None)
     assert [entry["what"] for entry in shown["journal"]] == [
         "opened",
+        "called again",
         "claimed",
         "dialling",
         "connected",
