@@ -46,18 +46,31 @@
     return card && card.dataset.maySay === "yes" ? card.dataset.card : null;
   }
 
-  function typing() {
+  // While somebody chooses or types, what they look at stays as it is; not for ever, though.
+  const AT_MOST = 30000;
+  let openedAt = 0;
+
+  function busy() {
     const at = document.activeElement;
-    return now && now.contains(at) && at.matches("input:not([type=hidden])") && at.value !== "";
+    const typing = now && now.contains(at) && at.matches("input:not([type=hidden])");
+    const choosing = now && now.querySelector("details[open]") && Date.now() - openedAt < AT_MOST;
+    return Boolean(choosing || (typing && at.value !== ""));
   }
 
-  function refresh() {
-    if (typing()) { later = true; return; }
+  function refresh(whatever) {
+    if (!whatever && busy()) { later = true; return; }
     later = false;
     for (const part of document.querySelectorAll('[hx-trigger~="refresh"]')) htmx.trigger(part, "refresh");
   }
 
-  document.addEventListener("focusout", () => setTimeout(() => { if (later) refresh(); }, 300));
+  function catchUp() {
+    if (later) refresh();
+  }
+
+  document.addEventListener("focusout", () => setTimeout(catchUp, 300));
+  document.addEventListener("toggle", (event) => {
+    if (event.target.open) { openedAt = Date.now(); setTimeout(catchUp, AT_MOST + 100); } else setTimeout(catchUp, 300);
+  }, true);
 
   function ring() {
     const wanted = document.querySelector("[data-sound]");
@@ -94,7 +107,7 @@
 
   document.addEventListener("htmx:responseError", (event) => {
     say(event.detail.xhr.responseText.slice(0, 300) || body.dataset.offline || "");
-    refresh();
+    refresh(true);
   });
   document.addEventListener("htmx:sendError", () => say(body.dataset.offline || ""));
 
@@ -122,6 +135,7 @@
     if (found.tagName !== "SUMMARY") { found.click(); return; }
     const choice = found.parentElement;
     choice.open = !choice.open;
+    openedAt = Date.now(); // the event that tells of it comes later
     const field = choice.open && choice.querySelector("input:not([type=hidden]):not([type=datetime-local])");
     if (field) field.focus(); // at once: what is typed next is meant for it, and is no key
   });
