@@ -20,7 +20,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import gevent
@@ -29,6 +28,7 @@ import structlog
 from freeswitch_callback.errors import DatabaseError, NotFound
 from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.ledger.following import MOST, Change, Follower
+from freeswitch_callback.operations.spreadsheet import as_text
 
 log = structlog.get_logger(__name__)
 
@@ -171,13 +171,7 @@ class Webhooks:
         except NotFound:
             return None
         event = {"event": EVENTS[change.what], "id": change.id, "at": change.at, "missed": missed}
-        return json.dumps(event, default=_json).encode("ascii")
-
-
-def _json(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return str(value)
+        return json.dumps(event, default=as_text).encode("ascii")
 
 
 def send(target: Target, body: bytes, delivery: int) -> None:

@@ -66,7 +66,6 @@ def forget(ledger: Ledger, text: str, rules: NumberRules, by: str) -> str | None
     """Take an entry off the list; it, or None if there is none.
 
     What stands on the list can be named as it stands there, even if today's configuration would not take it
-    What stands on the list can be named as it stands there, even if today's configuration would not take it
     for a number any more.
     """
     if ledger.allow(text, by):

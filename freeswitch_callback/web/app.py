@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
+from freeswitch_callback.operations.spreadsheet import as_text
 from freeswitch_callback.web import api, board, guard, metrics, operator, pages, problems, stream
 from freeswitch_callback.web.site import Site
 from freeswitch_callback.web.stream import Broadcaster
@@ -19,11 +17,7 @@ class _Json(DefaultJSONProvider):
     ensure_ascii = True
     sort_keys = False
 
-    @staticmethod
-    def default(value: Any) -> Any:
-        if isinstance(value, datetime):
-            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        return str(value)
+    default = staticmethod(as_text)
 
 
 class _App(Flask):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC
 from http import HTTPStatus
 from itertools import count
 
@@ -24,6 +23,7 @@ from freeswitch_callback.core.access import Access, Role, Scope
 from freeswitch_callback.errors import DatabaseError
 from freeswitch_callback.ledger.following import MOST, Change, Follower
 from freeswitch_callback.operations import accounts
+from freeswitch_callback.operations.spreadsheet import as_text
 from freeswitch_callback.web import guard
 from freeswitch_callback.web.problems import Refused
 from freeswitch_callback.web.site import Site
@@ -179,7 +179,7 @@ def _shown(change: Change, access: Access) -> dict[str, object]:
     """An operator is told of nobody else's reservation."""
     mine = access.role is not Role.OPERATOR or change.agent == access.agent
     return {
-        "at": change.at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "at": as_text(change.at),
         "what": change.what,
         "recall": change.recall,
         "missed": change.missed,
