@@ -15,7 +15,7 @@ from typing import Any
 
 import gevent
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from freeswitch_callback.cli.website import served
 from freeswitch_callback.core.access import Role
@@ -217,6 +217,24 @@ def test_what_is_typed_survives_a_change(house: House, asked: Page) -> None:
     asked.keyboard.type("ence")
     asked.keyboard.press("Enter")
     expect(card(asked).get_by_text("half a sentence")).to_be_visible()
+
+
+def test_what_was_asked_for_before_somebody_chose_does_not_close_the_choice(house: House, asked: Page) -> None:
+    offer(house, asked)
+    late: list[Route] = []
+    asked.route("**/me/now", lambda route: late.append(route))
+    with asked.expect_request("**/me/now"):
+        asked.evaluate("htmx.trigger('#now', 'refresh')")
+    asked.keyboard.press("r")
+    asked.keyboard.type("a jo")
+    with asked.expect_response("**/me/now"):
+        for route in late:
+            route.continue_()
+    asked.unroute("**/me/now")
+    asked.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    asked.keyboard.type("ker")
+    asked.keyboard.press("Enter")
+    assert house.row(phone=CLIENT, closed_as="rejected")["note"] == "a joker"
 
 
 @pytest.mark.parametrize("text", TEXTS[::9])

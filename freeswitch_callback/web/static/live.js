@@ -91,6 +91,14 @@
     } catch (error) { console.debug("no sound", error); }
   }
 
+  // What was asked for before somebody began to choose or type comes too late, whoever asked.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.target !== now || !event.detail.shouldSwap) return;
+    const open = now.querySelector("details[open]");
+    if (open && open.contains(event.detail.requestConfig.elt)) return; // it is the answer to what was chosen
+    if (busy()) { event.detail.shouldSwap = false; later = true; }
+  });
+
   document.addEventListener("htmx:afterSwap", (event) => {
     tellTimes(event.target);
     if (event.target !== now) return;
