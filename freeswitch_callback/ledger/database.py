@@ -17,13 +17,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import peewee
 
 from freeswitch_callback.errors import ConfigurationError
-from freeswitch_callback.ledger.listening import CHANNEL
 from freeswitch_callback.ledger.models import LINE, Table, clean
 from freeswitch_callback.ledger.prepared import Query, Ready, Text, alteration, in_few_sizes, insertion
 
 Result = TypeVar("Result")
 Row = dict[str, Any]
 Clock = Callable[[], datetime]
+
+CHANNEL = "freeswitch_callback"
+"""Where PostgreSQL tells other processes of changes; see `listening`."""
 
 LONGEST = 100 * 365 * 86400.0
 """Seconds: what is longer is written as this, a datetime could not hold it."""
