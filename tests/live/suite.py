@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from tests.live.centre import Centre
+
+_WIDTHS = (48, 10, 60, 7)
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,33 @@ class Play:
 @dataclass(frozen=True)
 class Result:
     what: str
+    database: str
     seen: str
     seconds: float
     kept: bool
 
     def line(self) -> str:
-        return f"{'ok    ' if self.kept else 'FAILED'} {self.seconds:5.1f} s  {self.what}: {self.seen}"
+        return (
+            f"{'ok    ' if self.kept else 'FAILED'} {self.seconds:5.1f} s  {self.what}, {self.database}: "
+            f"{self.seen}"
+        )
+
+
+def table(results: Sequence[Result]) -> str:
+    """Of all plays: what happened, on which database, what came of it, and the seconds that it took."""
+    rows = [
+        (one.what, one.database, one.seen if one.kept else f"FAILED: {one.seen}", f"{one.seconds:.1f}")
+        for one in results
+    ]
+    rows.insert(0, ("play", "database", "what came of it", "seconds"))
+    widths = [min(width, max(len(row[column]) for row in rows)) for column, width in enumerate(_WIDTHS)]
+    lines = []
+    for row in rows:
+        cells = [textwrap.wrap(text, width) or [""] for text, width in zip(row, widths, strict=True)]
+        for parts in zip_longest(*cells, fillvalue=""):
+            lines.append("  ".join(map(str.ljust, parts, widths)).rstrip())
+        lines += [] if len(lines) > 1 else ["  ".join("-" * width for width in widths)]
+    return "\n".join(lines)
 
 
 def play(one: Play, centre: Centre) -> Result:
@@ -38,7 +63,7 @@ def play(one: Play, centre: Centre) -> Result:
         seen, kept = f"{type(error).__name__}: {error}", False
         if not isinstance(error, AssertionError):
             traceback.print_exc()
-    result = Result(one.what, seen, time.monotonic() - began, kept)
+    result = Result(one.what, centre.database, seen, time.monotonic() - began, kept)
     print(result.line(), flush=True)
     return result
 
