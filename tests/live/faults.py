@@ -62,10 +62,10 @@ def killed_before_anything_was_sent(centre: Centre) -> str:
     assert centre.state(agent) == "Reserved", "nobody is there to release them"
     centre.start()
     centre.until(lambda: centre.state(agent) == "Waiting", 60, f"{agent} to be released")
-    assert not centre.ledger.reservations()
-    assert centre.switch.dialled(number)[0] == 0
+    centre.until(lambda: not centre.ledger.reservations(), 10, "the reservation to be struck")
+    assert centre.switch.dialled(number)[0] == 0, "dialled unasked"
     centre.on(agent)
-    assert centre.ledger.decide(agent, Decision(offered(centre, agent), Say.ACCEPT, "anna"))
+    assert centre.ledger.decide(agent, Decision(offered(centre, agent), Say.ACCEPT, "anna")), "not heard"
     talk(centre, number)
     seen = expect(centre.row(number, state="closed"), closed_as="recalled")
     centre.off(agent)

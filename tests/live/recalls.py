@@ -109,9 +109,9 @@ def accepted_on_the_page(centre: Centre) -> str:
     centre.on(agent)
     attempt = offered(centre, agent)
     gevent.sleep(2.0)
-    assert centre.state(agent) == "Reserved"
+    assert centre.state(agent) == "Reserved", centre.state(agent)
     assert centre.switch.dialled(number)[0] == 0, "dialled unasked"
-    assert centre.ledger.decide(agent, Decision(attempt, Say.ACCEPT, "anna"))
+    assert centre.ledger.decide(agent, Decision(attempt, Say.ACCEPT, "anna")), "not heard"
     talk(centre, number)
     seen = expect(centre.row(number, state="closed"), closed_as="recalled", recalloperator=agent)
     centre.off(agent)
@@ -126,7 +126,9 @@ def rejected_on_the_page(centre: Centre) -> str:
     centre.gives_up(number, "30paged")
     centre.on(agent)
     attempt = offered(centre, agent)
-    assert centre.ledger.decide(agent, Decision(attempt, Say.REJECT, "anna", reason="a known joker"))
+    assert centre.ledger.decide(agent, Decision(attempt, Say.REJECT, "anna", reason="a known joker")), (
+        "not heard"
+    )
     seen = expect(centre.row(number, state="closed"), closed_as="rejected", note="a known joker")
     centre.off(agent)
     centre.until(lambda: centre.state(agent) == "Waiting", 10, f"{agent} to be released")
