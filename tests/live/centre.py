@@ -190,6 +190,7 @@ class Centre:
     def gives_up(self, number: str, to: str, after: float = 1.2) -> None:
         """Waits in a queue for so long, and hangs up; on record then."""
         inside = self.calls(number, to)
+        self.until(lambda: self.switch.joined(inside), 15, f"{number} to wait")
         gevent.sleep(after)
         self.hangs_up(inside)
         self.row(number)

@@ -213,6 +213,10 @@ class Switch:
         ]  # fmt: skip
         return found[-1] if found else None
 
+    def joined(self, uuid: str) -> bool:
+        """Whether this leg has come to a queue."""
+        return any(one.uuid == uuid and one.status == "member-queue-start" for one in self.told)
+
     def ran(self, uuid: str, application: str) -> list[str]:
         """With what this application ran on that leg, in this order."""
         return [one.data for one in self.told if one.uuid == uuid and one.application == application]
