@@ -16,7 +16,7 @@ import socket
 import subprocess
 import textwrap
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,15 +26,16 @@ import pytest
 from tests.acceptance.conftest import House, Shell
 
 HERE = Path(__file__).parents[2]
-README = (HERE / "README.rst").read_text()
-TUTORIAL = (HERE / "docs/getting-started.rst").read_text()
+README, EVERY_DAY = re.split("\nEvery day\n|\nConfiguration\n", (HERE / "README.rst").read_text())[:2]
+TUTORIAL = (HERE / "docs/getting-started.rst").read_text().partition("\nFifteen minutes, with yours\n")[0]
 DEMO = "--seconds 5 --listen 127.0.0.1:0"
 UNTIL_CTRL_C = re.compile(r"freeswitch-callback (--config \S+ )?(simulate|run)\b")
 WHERE_THE_SIMULATOR_LISTENS = 8021
+LISTENS = f"a FreeSWITCH on 127.0.0.1:{WHERE_THE_SIMULATOR_LISTENS}, …"
 THEIR_PASSWORD = "the one in event_socket.conf.xml"
 WITHIN = 60.0
 
-pytestmark = pytest.mark.timeout(240)  # pip fetches what the program needs, twice
+pytestmark = pytest.mark.timeout(240)  # pip fetches what the program needs
 
 
 class Step(NamedTuple):
@@ -46,51 +47,42 @@ class Step(NamedTuple):
 
     def printed_in(self, said: str) -> bool:
         lines = [re.escape(line.strip()).replace("…", ".*") for line in self.text.splitlines()]
-        return (
-            re.search("".join(r"(.*\n)*?" if line == ".*" else rf" *{line} *\n" for line in lines), said)
-            is not None
-        )
+        pattern = "".join(r"(.*\n)*?" if line == ".*" else rf" *{line} *\n" for line in lines)
+        return re.search(pattern, said) is not None
 
 
 def steps(page: str) -> Iterator[Step]:
     """In the order of the page."""
     block = r"\n\n((?:    .*\n|\n)+)"
-    written = rf"``(\S+)``:\n\n\.\. code-block:: toml{block}"
-    for found in re.finditer(
-        rf"{written}|^\.\. code-block:: console{block}|[^:]::{block}", page, re.MULTILINE
-    ):
+    written, typed = r"``(\S+)``:\n\n\.\. code-block:: toml", r"^\.\. code-block:: console"
+    for found in re.finditer(f"{written}{block}|{typed}{block}|[^:]::{block}", page, re.MULTILINE):
         file, text, session, commands = found.groups()
         if file:
             yield Step(file, "", textwrap.dedent(text))
         elif session:
-            for typed in textwrap.dedent(session).strip().removeprefix("$ ").split("\n$ "):
-                command, _, text = typed.partition("\n")
+            for said in textwrap.dedent(session).strip().removeprefix("$ ").split("\n$ "):
+                command, _, text = said.partition("\n")
                 yield Step("", command, text)
         else:
             yield from (Step("", command, "") for command in textwrap.dedent(commands).strip().splitlines())
 
 
 class Desk:
-    """Somebody at `folder`, with a home of their own, who types what a page says."""
+    """Somebody who types in `folder` what a page says."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        venv = home / ".local/lib/freeswitch-callback/bin"
-        self.environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("MAKE", "MFLAGS", "PYTHON", "FREESWITCH_CALLBACK_", "STATE_DIRECTORY"))
-        } | {
-            "HOME": str(home), "PATH": f"{venv}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1", "DEMO": DEMO,
-            # pip's own settings and its cache are those of this machine.
-            "XDG_CONFIG_HOME": os.environ.get("XDG_CONFIG_HOME", str(Path.home() / ".config")),
-            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
+        of_this_run = ("MAKE", "MFLAGS", "PYTHON", "FREESWITCH_CALLBACK_", "STATE_DIRECTORY")
+        self.environment = {n: v for n, v in os.environ.items() if not n.startswith(of_this_run)} | {
+            "PATH": f"{folder}/.venv/bin:{os.environ['PATH']}",
+            "PYTHONUNBUFFERED": "1",
             "PIP_NO_COMPILE": "1",
-        }  # fmt: skip
+            "DEMO": DEMO,
+        }
 
     def type(self, step: Step) -> None:
         done = subprocess.run(
-            ["bash", "-c", step.command], cwd=self.folder, env=self.environment, timeout=150,
+            ["sh", "-c", step.command], cwd=self.folder, env=self.environment, timeout=150,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{step.command}\n{done.stdout}"
@@ -100,7 +92,7 @@ class Desk:
     def in_another_terminal(self, step: Step) -> Iterator[None]:
         """Once it has printed what it should; Ctrl-C ends it."""
         program = subprocess.Popen(
-            ["bash", "-c", f"exec {step.command}"], cwd=self.folder, env=self.environment,
+            ["sh", "-c", f"exec {step.command}"], cwd=self.folder, env=self.environment,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         said = ""
@@ -112,7 +104,10 @@ class Desk:
             yield
         finally:
             program.send_signal(signal.SIGINT)
-            rest, _ = program.communicate(timeout=20)
+            try:
+                rest, _ = program.communicate(timeout=20)
+            finally:
+                program.kill()
         assert program.returncode == 0, f"{step.command}\n{said}{rest}"
 
     def follow(self, page: list[Step]) -> None:
@@ -130,23 +125,24 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """What is in the repository, elsewhere, and nothing of what working with it has left there."""
-    ignored = [line.rstrip("/") for line in (HERE / ".gitignore").read_text().split()]
+    """What is in the repository, elsewhere, and nothing of what working with it has left there; there
+    somebody has typed what the tutorial begins with."""
+    ignored = [Path(line).name for line in (HERE / ".gitignore").read_text().split()]
     copy = tmp_path_factory.mktemp("tutorial") / "freeswitch-callback"
-    shutil.copytree(HERE, copy, ignore=shutil.ignore_patterns(".git", "_build", *ignored))
-    return Desk(copy, tmp_path_factory.mktemp("home"))
+    shutil.copytree(HERE, copy, ignore=shutil.ignore_patterns(".git", *ignored))
+    desk = Desk(copy)
+    desk.type(next(steps(TUTORIAL)))
+    return desk
 
 
 def elsewhere(page: list[Step]) -> list[Step]:
     """On a machine whose port 8021 is somebody's, the simulator takes another, as one would have it do."""
-    with closing(socket.socket()) as one:
-        try:
-            one.bind(("127.0.0.1", WHERE_THE_SIMULATOR_LISTENS))
-        except OSError:
-            one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    if port == WHERE_THE_SIMULATOR_LISTENS:
+    try:
+        socket.create_server(("127.0.0.1", WHERE_THE_SIMULATOR_LISTENS)).close()
         return page
+    except OSError:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
     return [
         Step(
             step.file,
@@ -160,32 +156,27 @@ def elsewhere(page: list[Step]) -> list[Step]:
 
 
 def test_the_tutorial(desk: Desk) -> None:
-    before_that, separator, _ = TUTORIAL.partition("\nFifteen minutes, with yours\n")
-    page = list(steps(before_that))
-    assert separator
+    made, *page = steps(TUTORIAL)
+    assert made.command == "make demo"
     assert len(page) >= 10
     desk.follow(elsewhere(page))
 
 
 def test_the_readme(desk: Desk) -> None:
-    to_type, separator, _ = README.partition("\nEvery day\n")
-    assert separator
-    installs, *others = [step for step in steps(to_type) if not step.command.startswith("make ")]
-    simulate = re.findall("``(freeswitch-callback simulate)`` is one", to_type)[0]
-    page = [Step("", simulate, f"a FreeSWITCH on 127.0.0.1:{WHERE_THE_SIMULATOR_LISTENS}, …")]
+    demo, tests, *others = steps(README)
+    assert (demo.command.split()[:2], tests.command.split()[:2]) == (["make", "demo"], ["make", "test"])
+    page = [Step("", re.findall("``(freeswitch-callback simulate)`` is one", README)[0], LISTENS)]
     for step in others:
         text = "… node.up …" if step.command.endswith(" run") else step.text
         page.append(step._replace(text=text.replace(THEIR_PASSWORD, "ClueCon")))
-    assert [step.file for step in page].count("callback.toml") == 1
-    desk.type(installs)
+    assert [bool(step.file) for step in page].count(True) == 1
     desk.follow(elsewhere(page))
 
 
 def test_what_the_readme_has_for_every_day(
     house: House, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    every_day = README.partition("\nEvery day\n")[2].partition("\nConfiguration\n")[0]
-    commands = [step.command for step in steps(every_day)]
+    commands = [step.command for step in steps(EVERY_DAY)]
     assert len(commands) > 15
     for number in range(1, 18):
         house.missed(phone=f"+120255502{number:02}")
