@@ -70,11 +70,12 @@ def steps(page: str) -> Iterator[Step]:
 class Desk:
     """Somebody who types in `folder` what a page says."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, programs: Path) -> None:
         self.folder = folder
+        self.programs = programs
         of_this_run = ("MAKE", "MFLAGS", "PYTHON", "FREESWITCH_CALLBACK_", "STATE_DIRECTORY")
         self.environment = {n: v for n, v in os.environ.items() if not n.startswith(of_this_run)} | {
-            "PATH": f"{folder}/.venv/bin:{os.environ['PATH']}",
+            "PATH": f"{programs}:{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
             "PIP_NO_COMPILE": "1",
             "DEMO": DEMO,
@@ -130,7 +131,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     ignored = [Path(line).name for line in (HERE / ".gitignore").read_text().split()]
     copy = tmp_path_factory.mktemp("tutorial") / "freeswitch-callback"
     shutil.copytree(HERE, copy, ignore=shutil.ignore_patterns(".git", *ignored))
-    desk = Desk(copy)
+    desk = Desk(copy, copy / ".venv/bin")
     desk.type(next(steps(TUTORIAL)))
     return desk
 
@@ -162,7 +163,7 @@ def test_the_tutorial(desk: Desk) -> None:
     desk.follow(elsewhere(page))
 
 
-def test_the_readme(desk: Desk) -> None:
+def test_the_readme(desk: Desk, tmp_path: Path) -> None:
     demo, tests, *others = steps(README)
     assert (demo.command.split()[:2], tests.command.split()[:2]) == (["make", "demo"], ["make", "test"])
     page = [Step("", re.findall("``(freeswitch-callback simulate)`` is one", README)[0], LISTENS)]
@@ -170,7 +171,7 @@ def test_the_readme(desk: Desk) -> None:
         text = "… node.up …" if step.command.endswith(" run") else step.text
         page.append(step._replace(text=text.replace(THEIR_PASSWORD, "ClueCon")))
     assert [bool(step.file) for step in page].count(True) == 1
-    desk.follow(elsewhere(page))
+    Desk(tmp_path, desk.programs).follow(elsewhere(page))
 
 
 def test_what_the_readme_has_for_every_day(
