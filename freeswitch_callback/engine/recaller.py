@@ -1,9 +1,9 @@
 """Calls clients back: one greenlet per attempt, from the claim to the agent's release.
 
 The order is what makes a crash harmless. First the claim, the attempt and the reservation are on disk, in one
-transaction; then the agent is reserved at FreeSWITCH by compare-and-set, looked at once more, and the attempt
-is written down as sent; only then it is sent. Whatever ends this process in between, the next one finds a row
-that tells what may have happened (`reconciler`).
+transaction; then the agent is reserved at FreeSWITCH by compare-and-set and looked at once more, while the
+attempt is written down as sent; only then it is sent. Whatever ends this process in between, the next one
+finds a row that tells what may have happened (`reconciler`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from freeswitch_callback.engine.attempts import Attempt, RecallRules, length_of_
 from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.engine.figures import Figures
 from freeswitch_callback.engine.gatekeeper import Gatekeeper
-from freeswitch_callback.engine.patience import patiently
+from freeswitch_callback.engine.patience import beside, patiently
 from freeswitch_callback.engine.switchboard import Switchboard
 from freeswitch_callback.errors import (
     CommandFailed,
@@ -318,10 +318,13 @@ class Recaller:
     def _reserve_and_send(self, attempt: Attempt, rules: RecallRules) -> bool:
         claim, recall = attempt.claim, attempt.recall
         reserved: bool | None = False  # None: FreeSWITCH was asked and has not answered
+        written: Callable[[], bool] = partial(self._written_as_sent, claim)
         try:
             if claim.agent is not None:
                 if not self._surely_held(attempt):
                     raise NotSent(f"{claim.agent} was not reserved: {_OVERSLEPT}")
+                if rules.accept_within is None:  # the disk is at work while FreeSWITCH is
+                    written = beside(written)
                 reserved = None
                 reserved, row = callcenter.reserve_and_read(self.node, claim.agent)
                 if not self._still_free(row) or not reserved:
@@ -335,7 +338,9 @@ class Recaller:
             if isinstance(error, UnsafeValue):  # this agent's contact will not get better by trying again
                 self._rest(claim.agent, 300.0)
             return self._step_back(attempt, reserved)
-        if not self._written_as_sent(claim):
+        # Written down before we stood still, and reserved afterwards: whoever has taken it over since has
+        # looked at the agent too early.
+        if not self._may_be_sent(claim, written) or not self._surely_held(attempt):
             return self._step_back(attempt, reserved)
         try:
             self.node.send_originate(originate, partial(self._surely_held, attempt))
@@ -399,11 +404,13 @@ class Recaller:
             log.warning("not_hung_up", call_uuid=attempt.claim.call_uuid, error=str(error))
 
     def _written_as_sent(self, claim: Claim) -> bool:
-        """Whether it may be sent now: on record as sent, and nobody has asked us to stop."""
-        if self._stopping.is_set():
-            return False
+        """False if it is not ours any more, or we are stopping."""
+        return not self._stopping.is_set() and self._ledger.dialling(claim, self.node.core_uuid)
+
+    def _may_be_sent(self, claim: Claim, written: Callable[[], bool]) -> bool:
+        """Whether it is on record as sent, and nobody has asked us to stop."""
         try:
-            return self._ledger.dialling(claim, self.node.core_uuid)
+            return written() and not self._stopping.is_set()
         except DatabaseUnreachable:
             if claim.agent is not None:  # their row stays, until the database is back
                 self._give_back(claim.agent, self._clock.within(AT_ONCE), talked=False)
@@ -460,7 +467,7 @@ class Recaller:
             self._give_back_late(claim.agent)
         decision = attempt.decision
         if decision is None or decision.say is Say.ACCEPT:
-            self._patiently(lambda: self._ledger.abort(claim), "give a recall back")
+            self._patiently(lambda: self._ledger.abort(claim, unsent=True), "give a recall back")
         else:
             self._patiently(lambda: self._ledger.obey(claim, decision), "do as an agent says")
         return False

@@ -198,7 +198,7 @@ class Connection(InboundESL):
 
     def receive_events(self) -> None:
         reason: FreeSwitchError = FreeSwitchUnreachable(f"{self._where}: the reading greenlet was ended")
-        framer = Framer()
+        framer, received = Framer(), self._received
         try:
             while True:
                 data = self.sock.recv(32768)
@@ -208,9 +208,16 @@ class Connection(InboundESL):
                     return
                 framer.feed(data)
                 for frame in framer.frames():
-                    self.handle_event(frame)
-                if len(self._received) >= _WARM:
-                    gevent.sleep(0)
+                    if frame[0] == "text/event-plain":  # nearly all of them: as `_deliver`, without a call
+                        received.append(Event(frame[2]))
+                        if len(received) >= self.maxsize:
+                            self._stand_still()
+                    else:
+                        self.handle_event(frame)
+                if received:
+                    self._arrived.set()
+                    if len(received) >= _WARM:
+                        gevent.sleep(0)
         except TimeoutError:
             reason = FreeSwitchUnreachable(f"{self._where} was silent for {self.heartbeat_timeout:g} s")
         except OSError as error:
@@ -223,10 +230,9 @@ class Connection(InboundESL):
             self._arrived.set()
 
     def handle_event(self, frame: Frame) -> None:
+        """Takes in what is no plain event."""
         kind = frame.content_type
-        if kind == "text/event-plain":
-            self._deliver(Event(frame.body))
-        elif kind in ("command/reply", "api/response"):
+        if kind in ("command/reply", "api/response"):
             self._reply(frame)
         elif kind == "auth/request":
             self._auth_request_event.set()
@@ -253,11 +259,14 @@ class Connection(InboundESL):
         waiting.result.set(frame)
 
     def _deliver(self, event: AnyEvent) -> None:
-        received = self._received
-        if not received:
+        self._received.append(event)
+        self._arrived.set()
+        if len(self._received) >= self.maxsize:
+            self._stand_still()
+
+    def _stand_still(self) -> None:
+        if self.lost is None:
             self._arrived.set()
-        received.append(event)
-        if len(received) >= self.maxsize and self.lost is None:
             self._stopped_at = time.monotonic()
             self._flowing.clear()
             self._flowing.wait()
@@ -276,14 +285,17 @@ class Connection(InboundESL):
 
     def next_event(self, timeout: float | None = None) -> AnyEvent | None:
         """The next event; None if none comes in time; raises `lost` once all that was received is read."""
-        if not self._received and not self._wait_for_one(timeout):
-            return None
-        return self._take()
+        if self._received or self._wait_for_one(timeout):
+            return self._take()
+        if self._over:
+            raise self._lost_again()
+        return None
 
     def _wait_for_one(self, timeout: float | None = None) -> bool:
+        """False if none came in time, or none comes any more."""
         while not self._received:
             if self._over:
-                raise self._lost_again()
+                return False
             self._arrived.clear()
             if not self._arrived.wait(timeout):
                 return False
@@ -295,12 +307,10 @@ class Connection(InboundESL):
         return self._received.popleft()
 
     def events(self) -> Iterator[AnyEvent]:
-        """All events; ends when the connection is lost and everything that was received is read."""
-        try:
-            while self._received or self._wait_for_one():
-                yield self._take()
-        except FreeSwitchError:
-            return  # `lost` says why
+        """All events; ends when the connection is lost (`lost` says why) and everything that was received is
+        read."""
+        while self._received or self._wait_for_one():
+            yield self._take()
 
     def process_events(self) -> None:
         """Calls the registered handlers for each event, in order, and `on_pause` behind the last of a burst,
@@ -308,21 +318,25 @@ class Connection(InboundESL):
 
         An error among `handler_errors` is logged. Any other is a bug: it ends this loop and shows itself.
         """
+        received, handlers = self._received, self.event_handlers
+        for_all = handlers.get("*", ())
         handled = 0
-        for event in self.events():
+        while received or self._wait_for_one():
+            if len(received) == self.maxsize:  # as `_take`; a call costs as much as the rest
+                self._flow()
+            event = received.popleft()
             key = event.name if event.name != "CUSTOM" else event.subclass or ""
-            for handler in self.event_handlers.get(key) or self.event_handlers.get("*", ()):
-                self._safe_exec_handler(handler, event)
+            for handler in handlers.get(key) or for_all:
+                try:
+                    handler(event)
+                except self.handler_errors as error:
+                    log.error(
+                        "esl.event_not_handled", event_name=repr(event), error=repr(error), exc_info=True
+                    )
             handled += 1
-            if not self._received or handled == LONGEST_RUN:
+            if not received or handled == LONGEST_RUN:
                 handled = 0
                 self._pause()
-
-    def _safe_exec_handler(self, handler: Any, event: AnyEvent) -> None:
-        try:
-            handler(event)
-        except self.handler_errors as error:
-            log.error("esl.event_not_handled", event_name=repr(event), error=repr(error), exc_info=True)
 
     def _pause(self) -> None:
         try:

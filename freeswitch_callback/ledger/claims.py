@@ -138,12 +138,13 @@ def _judged(
     return case, shut
 
 
-def abort(transaction: Transaction, claim: Claim) -> bool:
-    """The attempt was never sent: as if it had not been claimed, but for the fencing number.
+def abort(transaction: Transaction, claim: Claim, *, unsent: bool = False) -> bool:
+    """The attempt was never sent: as if it had not been claimed, but for the fencing number. Whoever was
+    about to send it, and wrote so, knows that it is `unsent` all the same.
 
     The reservation stays on record until FreeSWITCH has the agent back (`leases.release`)."""
     row = _fenced(transaction, claim)
-    if row is None or row["state"] != State.CLAIMED:
+    if row is None or row["state"] not in ((State.CLAIMED, State.DIALLING) if unsent else (State.CLAIMED,)):
         return False
     transaction.update(Recall, claim.recall, **_freed(State.WAITING))
     transaction.change(Attempt.delete().where(Attempt.id == claim.attempt))

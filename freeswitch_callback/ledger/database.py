@@ -17,13 +17,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import peewee
 
 from freeswitch_callback.errors import ConfigurationError
-from freeswitch_callback.ledger.listening import CHANNEL
 from freeswitch_callback.ledger.models import LINE, Table, clean
-from freeswitch_callback.ledger.prepared import Query, Ready, alteration, in_few_sizes, insertion
+from freeswitch_callback.ledger.prepared import Query, Ready, Text, alteration, in_few_sizes, insertion
 
 Result = TypeVar("Result")
 Row = dict[str, Any]
 Clock = Callable[[], datetime]
+
+CHANNEL = "freeswitch_callback"
+"""Where PostgreSQL tells other processes of changes; see `listening`."""
 
 LONGEST = 100 * 365 * 86400.0
 """Seconds: what is longer is written as this, a datetime could not hold it."""
@@ -33,36 +35,32 @@ LONGEST = 100 * 365 * 86400.0
 class Transaction:
     """One transaction, and the database's clock as it began.
 
-    Changes of which nothing is asked (`together`, `tell`) go to PostgreSQL with whatever is said next, the
-    COMMIT in most cases: a message each way costs more than what it says.
+    Statements of which nothing is asked (`together`, `tell`, `alone`) go to PostgreSQL with whatever is said
+    next, the COMMIT in most cases: a message each way costs more than what it says.
     """
 
     database: peewee.Database
     now: datetime
     teller: str = ""
-    _later: list[tuple[str, list[Any]]] = field(default_factory=list)
+    _later: list[Text] = field(default_factory=list)
 
     def after(self, seconds: float) -> datetime:
         return self.now + timedelta(seconds=max(-LONGEST, min(LONGEST, seconds)))
 
     def rows(self, query: Query) -> list[Row]:
-        self._say_what_waits()
-        return list(query.dicts().execute(self.database))
+        return list(self._run(query.dicts()))
 
     def row(self, query: Query) -> Row | None:
-        self._say_what_waits()
-        return next(iter(query.limit(1).dicts().execute(self.database)), None)
+        return next(iter(self._run(query.limit(1).dicts())), None)
 
     def value(self, query: Query) -> Any:
         """The only column of the first row, None without rows."""
-        self._say_what_waits()
-        found = next(iter(query.limit(1).tuples().execute(self.database)), None)
+        found = next(iter(self._run(query.limit(1).tuples())), None)
         return None if found is None else found[0]
 
     def change(self, query: Query) -> int:
         """Runs an UPDATE or DELETE; how many rows it changed."""
-        self._say_what_waits()
-        return int(query.execute(self.database))
+        return int(self._run(query))
 
     def insert(self, table: type[Table], **values: object) -> int:
         """Writes one row; its id."""
@@ -72,13 +70,12 @@ class Transaction:
         """Writes rows that have the same columns; their ids."""
         if not rows:
             return []
-        self._say_what_waits()
         insert = insertion(table, tuple(rows[0]))
         ids: list[int] = []
         for some in in_few_sizes(rows):
             values = [value for row in some for value in row.values()]
             # They count up in the order of the rows, but are told in any.
-            ids += sorted(row[0] for row in insert(*values).tuples().execute(self.database))
+            ids += sorted(row[0] for row in self._run(insert(*values).tuples()))
         return ids
 
     def update(self, table: type[Table], row: int, **values: object) -> int:
@@ -93,9 +90,14 @@ class Transaction:
         for query in queries:
             query.execute(self.database)
 
-    def _say_what_waits(self) -> None:
+    def _run(self, query: Query) -> Any:
+        if self._later and isinstance(query, Ready):
+            before = self._later.copy()
+            self._later.clear()
+            return query.execute(self.database, before)
         if self._later:
             self._say()
+        return query.execute(self.database)
 
     def _say(self, *last: str) -> None:
         texts = [*(text for text, _ in self._later), *last]
@@ -120,9 +122,8 @@ class Transaction:
         SQLite has one writer, who is alone already.
         """
         if self.database.for_update and names:
-            self._say_what_waits()
             locks = ", ".join(["pg_advisory_xact_lock(hashtextextended(%s, 0))"] * len(names))
-            self.database.execute_sql(f"SELECT {locks}", [clean(name, LINE) for name in names])
+            self._later.append((f"SELECT {locks}", [clean(name, LINE) for name in names]))
 
     def locked(self, query: Query, *, skip: bool = False) -> Query:
         """The query with its rows locked until the end. `skip`: leaves out those that somebody else has

@@ -62,7 +62,7 @@ def forbidden(transaction: Transaction, number: str | None) -> list[DoNotCall]:
     """All entries by number, or those that fit one; expired ones too."""
     query = Dnc.select().order_by(Dnc.number)
     if number is not None:
-        query = query.where(Dnc.number << list(_keys(number)))
+        query = query.where(Dnc.number << list(keys(number)))
     return [_entry(row) for row in transaction.rows(query)]
 
 
@@ -74,14 +74,20 @@ def page(transaction: Transaction, size: int, after: str) -> list[DoNotCall]:
 
 def entries(transaction: Transaction, numbers: Collection[str]) -> dict[str, DoNotCall]:
     """By number the entry that is in force: of several the one that lasts longest."""
-    found: dict[str, DoNotCall] = {}
-    keys = sorted({key for number in numbers for key in _keys(number)})
-    for start in range(0, len(keys), KEYS):
-        some = few_texts(keys[start : start + KEYS])
-        found |= {row["number"]: _entry(row) for row in transaction.rows(_in_force(transaction.now, *some))}
+    found: list[DoNotCall] = []
+    all_keys = sorted({key for number in numbers for key in keys(number)})
+    for start in range(0, len(all_keys), KEYS):
+        some = few_texts(all_keys[start : start + KEYS])
+        found += [_entry(row) for row in transaction.rows(_in_force(transaction.now, *some))]
+    return longest(found, numbers)
+
+
+def longest(found: Sequence[DoNotCall], numbers: Collection[str]) -> dict[str, DoNotCall]:
+    """By number, of the entries that fit it the one that lasts longest."""
     if not found:
         return {}
-    fitting = {number: [found[key] for key in _keys(number) if key in found] for number in numbers}
+    by_key = {entry.number: entry for entry in found}
+    fitting = {number: [by_key[key] for key in keys(number) if key in by_key] for number in numbers}
     return {number: max(several, key=_lasting) for number, several in fitting.items() if several}
 
 
@@ -95,11 +101,11 @@ def refusals(transaction: Transaction, numbers: Collection[str]) -> dict[str, st
 
 
 @prepared
-def _in_force(now: datetime, *keys: str) -> Query:
-    return Dnc.select().where(Dnc.number << keys, Dnc.until.is_null() | (Dnc.until > now))
+def _in_force(now: datetime, *some: str) -> Query:
+    return Dnc.select().where(Dnc.number << some, Dnc.until.is_null() | (Dnc.until > now))
 
 
-def _keys(number: str) -> Iterator[str]:
+def keys(number: str) -> Iterator[str]:
     """The entries that would fit this number: itself, and all its prefixes."""
     number = clean(number)  # short, too
     yield number

@@ -307,9 +307,10 @@ class Ledger:
     # The results of a claim: False, and nothing changed, if a newer claim exists or the recall's state
     # forbids it.
 
-    def abort(self, claim: Claim) -> bool:
-        """Nothing was sent: the recall waits again, the attempt and the reservation are deleted."""
-        return self._sooner(lambda t: claims.abort(t, claim))
+    def abort(self, claim: Claim, *, unsent: bool = False) -> bool:
+        """Nothing was sent: the recall waits again, the attempt is deleted. `unsent`: also where it is on
+        record as about to be sent, by whoever would have sent it."""
+        return self._sooner(lambda t: claims.abort(t, claim, unsent=unsent))
 
     def dialling(self, claim: Claim, core_uuid: str | None = None) -> bool:
         """To be written before the originate is sent, to the FreeSWITCH with this `Core-UUID`."""

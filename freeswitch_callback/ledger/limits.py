@@ -18,9 +18,9 @@ from freeswitch_callback.core.lifecycle import State
 from freeswitch_callback.ledger import dnc
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note
-from freeswitch_callback.ledger.models import HELD, LARGEST_ID, Attempt, Missed, Recall
+from freeswitch_callback.ledger.models import HELD, LARGEST_ID, Attempt, Dnc, Missed, Recall
 from freeswitch_callback.ledger.models import Breaker as Breakers
-from freeswitch_callback.ledger.prepared import Query, prepared
+from freeswitch_callback.ledger.prepared import Query, few_texts, prepared
 from freeswitch_callback.ledger.views import newest_first
 
 BATCH = 1000
@@ -56,15 +56,87 @@ def alone_with(transaction: Transaction, recall: Row, caps: CapRules) -> None:
 
 
 def case(transaction: Transaction, recall: Row, caps: CapRules) -> Case:
-    """The case of a recall (a row of it) with its newest missed call."""
-    newest = transaction.row(_newest_call(recall["id"])) or {}
-    return _cases(transaction, [recall | newest], lambda _: caps)[0]
+    """The case of a recall (a row of it) with its newest missed call.
+
+    What `_looked_up` finds by a statement for each kind, found by one: this stands between an agent who is
+    free and a call.
+    """
+    number, now = recall["number"], transaction.now
+    prefix = caps.prefix_of(number)
+    record = _OnRecord()
+    entries: list[DoNotCall] = []
+    for row in transaction.rows(
+        _look(
+            recall["id"], now, prefix,
+            number, now - DAY, caps.per_number,
+            now - _prefix_span(caps), _prefix_cap(caps),
+            now - MINUTE, caps.per_minute,
+            *few_texts(list(dnc.keys(number))),
+        )
+    ):  # fmt: skip
+        match row["kind"]:
+            case "call":
+                newest = {"phone": row["key"], "reason": row["note"], "timewait": row["seconds"]}
+            case "dnc":
+                entry = {"number": row["key"], "added_at": row["at"], "added_by": row["who"]}
+                entries.append(DoNotCall(note=row["note"], until=row["until"], **entry))
+            case "breaker":
+                record.breakers[prefix] = {"tripped_at": row["at"], "reset_at": row["until"]}
+            case "number":
+                record.numbers.setdefault(number, []).append(row["at"])
+            case "prefix":
+                record.prefixes.setdefault(prefix, []).append(row["at"])
+            case "everything":
+                record.everything.append(row["at"])
+    for times in (record.everything, *record.numbers.values(), *record.prefixes.values()):
+        times.sort(reverse=True)  # a union has no order
+    record.entries = dnc.longest(entries, [number])
+    if caps.at_once:
+        record.up = _up(transaction, [recall["queue"] or ""])
+    return _case(now, recall | newest, caps, record)
 
 
 @prepared
-def _newest_call(recall: int) -> Query:
-    of_recall = Missed.select(Missed.phone, Missed.reason, Missed.timewait).where(Missed.recall == recall)
-    return newest_first(of_recall)
+def _look(
+    recall: int,
+    now: datetime,
+    prefix: str,
+    number: str,
+    number_since: datetime,
+    number_most: int,
+    prefix_since: datetime,
+    prefix_most: int,
+    since: datetime,
+    most: int,
+    *keys: str,
+) -> Query:
+    """All that `case` asks, in rows of one form."""
+    none, nothing = peewee.SQL("''"), peewee.SQL("0")
+
+    def told(kind: str, *columns: Query) -> list[Query]:
+        names = ("key", "at", "until", "note", "who", "seconds")
+        named = [column.alias(name) for column, name in zip(columns, names, strict=True)]
+        return [peewee.SQL(f"'{kind}'").alias("kind"), *named]
+
+    def attempts(kind: str, which: Query, after: datetime, limit: int) -> Query:
+        made_at = Attempt.made_at
+        found = Attempt.select(*told(kind, Attempt.number, made_at, made_at, none, none, nothing))
+        found = found.where(Attempt.counts, which, made_at > after).order_by(made_at.desc()).limit(limit)
+        return found.select_from(peewee.SQL("*"))
+
+    tripped, reset = Breakers.tripped_at, Breakers.reset_at
+    breakers = Breakers.select(*told("breaker", Breakers.prefix, tripped, reset, none, none, nothing))
+    listed = Dnc.select(*told("dnc", Dnc.number, Dnc.added_at, Dnc.until, Dnc.note, Dnc.added_by, nothing))
+    at = Missed.calldate
+    calls = Missed.select(*told("call", Missed.phone, at, at, Missed.reason, none, Missed.timewait))
+    return (
+        breakers.where(Breakers.prefix == prefix)
+        .union_all(listed.where(Dnc.number << keys, Dnc.until.is_null() | (Dnc.until > now)))
+        .union_all(newest_first(calls.where(Missed.recall == recall)).limit(1).select_from(peewee.SQL("*")))
+        .union_all(attempts("number", Attempt.number == number, number_since, number_most))
+        .union_all(attempts("prefix", Attempt.prefix == prefix, prefix_since, prefix_most))
+        .union_all(attempts("everything", peewee.SQL("TRUE"), since, most))
+    )
 
 
 def cases(transaction: Transaction, missed_ids: Sequence[int], caps: CapsOf) -> dict[int, Case]:

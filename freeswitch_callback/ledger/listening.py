@@ -16,10 +16,10 @@ import structlog
 from gevent import socket
 
 from freeswitch_callback.errors import CallbackError
+from freeswitch_callback.ledger.database import CHANNEL
 
 log = structlog.get_logger(__name__)
 
-CHANNEL = "freeswitch_callback"
 ASK_EVERY = 5.0
 """Seconds without a word after which the server is asked whether it is still there."""
 ANSWER_WITHIN = 3.0

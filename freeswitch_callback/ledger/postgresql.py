@@ -28,7 +28,6 @@ from freeswitch_callback.errors import (
     DiskFull,
     SchemaTooOld,
 )
-from freeswitch_callback.ledger import listening
 from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work
 from freeswitch_callback.ledger.models import TABLES
 
@@ -118,6 +117,8 @@ class Postgresql:
         return self._run("BEGIN ISOLATION LEVEL READ COMMITTED", alone)
 
     def listen(self, on_change: Callable[[], None]) -> None:
+        from freeswitch_callback.ledger import listening  # its log is nothing for commands to wait for
+
         listening.listen(self._connected, self._teller, on_change)
 
     def size(self) -> int:

@@ -30,6 +30,8 @@ import peewee
 from freeswitch_callback.ledger.models import Table
 
 Query = Any  # any peewee query; their types are not of one kind
+Text = tuple[str, list[Any]]
+"""A statement and its values."""
 Arguments = ParamSpec("Arguments")
 Key = TypeVar("Key")
 _Convert = Callable[[Any], Any]
@@ -86,9 +88,11 @@ class _Statement:
         self._gives_rows = isinstance(query, peewee.SelectBase) or query._returning is not None
         self._read_row: Callable[[Any], Any] | None = None
 
-    def run(self, arguments: Sequence[Any], database: peewee.Database) -> Any:
-        """The rows, or how many were changed."""
-        cursor = database.execute_sql(self.text, self.values(arguments))
+    def run(self, arguments: Sequence[Any], database: peewee.Database, before: Sequence[Text] = ()) -> Any:
+        """The rows, or how many were changed; `before` is run first, in the same message."""
+        texts = [*(text for text, _ in before), self.text]
+        values = [*(value for _, given in before for value in given), *self.values(arguments)]
+        cursor = database.execute_sql("; ".join(texts), values)
         if not self._gives_rows:
             return database.rows_affected(cursor)
         read_row = self._read_row or self._reader(cursor)
@@ -142,11 +146,12 @@ class Ready:
         form = (*self._form, (method, argument))
         return Ready(self._build, self._statements, self._arguments, self._names, form)
 
-    def execute(self, database: peewee.Database) -> Any:
-        """The rows as a list; how many were changed if it gives none."""
-        return self._statement(database).run(self._arguments, database)
+    def execute(self, database: peewee.Database, before: Sequence[Text] = ()) -> Any:
+        """The rows as a list; how many were changed if it gives none. PostgreSQL takes statements `before` it
+        in the same message."""
+        return self._statement(database).run(self._arguments, database, before)
 
-    def text(self, database: peewee.Database) -> tuple[str, list[Any]]:
+    def text(self, database: peewee.Database) -> Text:
         """The statement and its values, for whoever runs several at once."""
         statement = self._statement(database)
         return statement.text, statement.values(self._arguments)

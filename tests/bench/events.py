@@ -1,5 +1,7 @@
 """What an event costs: the same bytes through a socket into our client, stock greenswitch and Genesis.
 
+Beside them the floor, `bare`: a reader that cuts frames, checks nothing and parses nothing.
+
 CPU of the client's process alone, per event: how fast they come does not matter. Genesis has an environment
 of its own (`GENESIS`, made when it is not there); without the network it is left out, and said so.
 """
@@ -23,7 +25,8 @@ def run(events: int = 40_000) -> dict[str, Any]:
     """Of each client: microseconds of CPU per event, events per second, MB; and how many times ours that is.
     A slow one gets fewer events."""
     found: dict[str, Any] = {"events": events}
-    for which, count in (("ours", events), ("daemon", events), ("greenswitch", events // 2)):
+    counts = {"ours": events, "bare": events, "daemon": events, "greenswitch": events // 2}
+    for which, count in counts.items():
         words = [sys.executable, "-m", "tests.bench.readers", which]
         found[which] = _figures(_read(words, count), count)
     found["standing"] = {
@@ -38,6 +41,7 @@ def run(events: int = 40_000) -> dict[str, Any]:
     for other in ("greenswitch", "genesis"):
         if found[other]:
             found[f"{other}_to_ours"] = found[other]["us_per_event"] / found["ours"]["us_per_event"]
+    found["ours_to_bare"] = found["ours"]["us_per_event"] / found["bare"]["us_per_event"]
     return found
 
 

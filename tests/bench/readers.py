@@ -3,6 +3,7 @@
 `ours`: the client; its handler reads of each event what every handler reads first, its name and channel.
 `daemon`: the client as the daemon uses it, with all that the daemon makes of an event short of writing.
 `greenswitch`: stock greenswitch 0.0.19 with the handler of `ours`.
+`bare`: a greenswitch whose reader cuts frames and parses nothing, as little as can be done: the floor.
 `standing`: the client, whose handler stands still.
 
 It says `ready`, and at its end prints JSON: seconds of CPU, and of time, from the first event to the last; kB
@@ -20,12 +21,15 @@ import logging  # noqa: E402
 import resource  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
+from collections import deque  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
 import structlog  # noqa: E402
+from gevent import socket  # noqa: E402
 from gevent.event import Event as Flag  # noqa: E402
+from gevent.queue import Queue  # noqa: E402
 from greenswitch.esl import InboundESL  # noqa: E402
 
 from freeswitch_callback.core.capture import Capture, CaptureRules  # noqa: E402
@@ -91,6 +95,80 @@ def _greenswitch(port: int, handler: Callable[[Any], object]) -> InboundESL:
     return connection
 
 
+class _Bare(InboundESL):
+    """Frames by their Content-Length, a queue, the handler; nothing is checked, and no headers made."""
+
+    def receive_events(self) -> None:
+        pending = b""
+        arrived, received = self.arrived, self.received
+        while data := self.sock.recv(32768):
+            pending += data
+            start = 0
+            while (end := pending.find(b"\n\n", start)) >= 0:
+                head = pending[start:end]
+                at = head.find(b"Content-Length: ")
+                length = int(head[at + 16 :].split(b"\n", 1)[0]) if at >= 0 else 0
+                if end + 2 + length > len(pending):
+                    break
+                start = end + 2 + length
+                if at < 0:  # the greeting, and the replies to what is sent
+                    self.replied(head)
+                else:
+                    received.append(_BareEvent(pending[end + 2 : start]))
+            pending = pending[start:]
+            arrived.set()
+            if len(received) >= 128:
+                gevent.sleep(0)
+
+    def connect(self) -> None:
+        self.arrived, self.received, self.heads = Flag(), deque[_BareEvent](), Queue[bytes]()
+        self.replied = self.heads.put
+        self.sock = socket.create_connection((self.host, self.port))
+        gevent.spawn(self.receive_events)
+        self.heads.get()
+        self.say(f"auth {self.password}")
+
+    def say(self, command: str) -> None:
+        self.sock.sendall(f"{command}\n\n".encode())
+        self.heads.get()
+
+    def process_events(self) -> None:
+        [handler] = self.event_handlers["*"]
+        while True:
+            self.arrived.wait()
+            self.arrived.clear()
+            while self.received:
+                handler(self.received.popleft())
+
+
+class _BareEvent:
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+    def get(self, key: bytes) -> str:
+        at = self.raw.find(key)
+        if at < 0:
+            return ""
+        at += len(key)
+        return self.raw[at : self.raw.find(b"\n", at)].decode()
+
+
+def _first_headers_of_bare(event: _BareEvent) -> None:
+    event.get(b"Event-Name: ")
+    event.get(b"\nUnique-ID: ")
+
+
+def _bare(port: int, handler: Callable[[Any], object]) -> _Bare:
+    connection = _Bare("127.0.0.1", port, PASSWORD)
+    connection.connect()
+    connection.register_handle("*", handler)
+    connection.say("event plain ALL")
+    gevent.spawn(connection.process_events)
+    return connection
+
+
 def _stands_still(port: int) -> None:
     forever = Flag()
     connection = _ours(port, lambda event: forever.wait())
@@ -111,9 +189,14 @@ def main() -> None:
     if which == "standing":
         _stands_still(port)
         return
-    look = {"ours": _first_headers, "daemon": _daemon(), "greenswitch": _first_headers_of_greenswitch}[which]
+    connect, look = {
+        "ours": (_ours, _first_headers),
+        "daemon": (_ours, _daemon()),
+        "greenswitch": (_greenswitch, _first_headers_of_greenswitch),
+        "bare": (_bare, _first_headers_of_bare),
+    }[which]
     counted = Counted(events, look)
-    (_greenswitch if which == "greenswitch" else _ours)(port, counted)
+    connect(port, counted)
     cpu, began = time.process_time(), time.monotonic()
     print("ready", flush=True)
     counted.done.wait()

@@ -259,6 +259,18 @@ def test_only_the_moves_of_the_lifecycle_are_made(ledger: Ledger):
             assert after == before
 
 
+def test_whoever_was_about_to_send_takes_it_back(ledger: Ledger):
+    taken = dialling(ledger)
+    assert ledger.abort(taken, unsent=True)
+    shown = ledger.show(1)
+    assert (shown["recall"]["state"], shown["recall"]["attempts"], shown["attempts"]) == ("waiting", 0, [])
+    ledger.release(taken)
+    again = claim(ledger, taken.recall)
+    assert ledger.dialling(again)
+    assert not ledger.abort(taken, unsent=True)  # overtaken
+    assert ledger.show(1)["recall"]["state"] == "dialling"
+
+
 def test_only_a_claim_that_was_not_sent_can_be_aborted(ledger: Ledger):
     taken = dialling(ledger)
     before = ledger.show(1)
