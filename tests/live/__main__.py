@@ -96,13 +96,7 @@ def one_by_one(plays: list[Play], centre: Centre, only: str) -> list[Result]:
 
 
 def alone(plays: list[Play], centre: Centre, only: str) -> list[Result]:
-    """Whatever the play before has left does not disturb the next."""
-    results = []
-    for one in plays:
-        if only in one.what:
-            centre.clear()
-            results.append(play(one, centre))
-    return results
+    return [play(one, centre, alone=True) for one in plays if only in one.what]
 
 
 if __name__ == "__main__":

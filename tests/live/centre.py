@@ -165,7 +165,10 @@ class Centre:
         self.switch.api(f"uuid_send_dtmf {self._far[inside]} {keys}")
 
     def clear(self) -> None:
-        """Nobody is on duty, nobody calls, and nobody is called back any more: that play is over."""
+        """Nobody is on duty, nobody calls, and nobody is called back any more: that play is over. An engine
+        runs, wherever it ended."""
+        if self._process is None:
+            self.start()
         self.all_off()
         self.switch.api("hupall NORMAL_CLEARING")
         self.until(lambda: self.switch.api("show channels count").startswith("0 "), 20, "all to have hung up")

@@ -12,6 +12,7 @@ from itertools import zip_longest
 from tests.live.centre import Centre
 
 _WIDTHS = (48, 10, 60, 7)
+"""Characters of the table's columns, at most."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,21 @@ def table(results: Sequence[Result]) -> str:
         for one in results
     ]
     rows.insert(0, ("play", "database", "what came of it", "seconds"))
-    widths = [min(width, max(len(row[column]) for row in rows)) for column, width in enumerate(_WIDTHS)]
+    widths = [min(most, max(len(row[column]) for row in rows)) for column, most in enumerate(_WIDTHS)]
     lines = []
-    for row in rows:
+    for row in [rows[0], ["-" * width for width in widths], *rows[1:]]:
         cells = [textwrap.wrap(text, width) or [""] for text, width in zip(row, widths, strict=True)]
         for parts in zip_longest(*cells, fillvalue=""):
             lines.append("  ".join(map(str.ljust, parts, widths)).rstrip())
-        lines += [] if len(lines) > 1 else ["  ".join("-" * width for width in widths)]
     return "\n".join(lines)
 
 
-def play(one: Play, centre: Centre) -> Result:
-    """Run it; whatever it raises is a failure, and told."""
+def play(one: Play, centre: Centre, *, alone: bool = False) -> Result:
+    """Run it; whatever it raises is a failure, and told. `alone`: nothing of what others left disturbs it."""
     began = time.monotonic()
     try:
+        if alone:
+            centre.clear()
         seen, kept = one.run(centre), True
     except Exception as error:  # noqa: BLE001 - the others shall be played too
         seen, kept = f"{type(error).__name__}: {error}", False
