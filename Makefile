@@ -34,7 +34,8 @@ demo: $(VENV)/.installed
 	$(BIN)/freeswitch-callback demo $(DEMO)
 
 # All of it, or what TESTS names. Half of it runs beside the rest: a machine has two cores at least.
-HALF := tests/acceptance/test_a_day.py tests/acceptance/test_pages.py tests/acceptance/test_web.py tests/integration/web
+HALF := tests/acceptance/test_a_day.py tests/acceptance/test_pages.py tests/acceptance/test_tutorial.py \
+	tests/acceptance/test_web.py tests/integration/web
 ifdef TESTS
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(TESTS)
@@ -127,6 +128,8 @@ install: man wheel
 	install -d $(HERE)/share/doc/freeswitch-callback
 	$(BIN)/freeswitch-callback config example >$(HERE)/share/doc/freeswitch-callback/config.toml
 	install -m 644 README.rst CHANGELOG.rst $(HERE)/share/doc/freeswitch-callback
+	install -d $(HERE)/share/doc/freeswitch-callback/dialplan
+	install -m 644 dialplan/*.xml $(HERE)/share/doc/freeswitch-callback/dialplan
 
 # All that `install` wrote. The configuration, the state and the user stay.
 uninstall:

@@ -22,7 +22,7 @@ OFFLINE = "--no-deps --no-index --no-build-isolation"
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is in the repository, elsewhere: what building leaves behind is not left in it."""
     copy = tmp_path_factory.mktemp("source")
-    for name in ("freeswitch_callback", "systemd", "docs"):
+    for name in ("freeswitch_callback", "systemd", "dialplan", "docs"):
         ignored = shutil.ignore_patterns("__pycache__", "_build")
         shutil.copytree(HERE / name, copy / name, ignore=ignored)
     for name in (
@@ -96,6 +96,8 @@ def test_make_install_puts_everything_below_the_prefix(source: Path, tmp_path: P
         "doc/freeswitch-callback/config.toml": "[[freeswitch]]",
     }.items():
         assert mark in (root / "share" / path).read_text()
+    given = root / "share/doc/freeswitch-callback/dialplan"
+    assert {path.name for path in given.iterdir()} == {path.name for path in (HERE / "dialplan").iterdir()}
     program = root / "bin/freeswitch-callback"
     assert os.readlink(program) == "/opt/callback/lib/freeswitch-callback/bin/freeswitch-callback"
     script = root / "lib/freeswitch-callback/bin/freeswitch-callback"

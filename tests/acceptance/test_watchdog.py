@@ -92,7 +92,8 @@ def start(path: Path, manager: Manager, **environment: str) -> subprocess.Popen[
 
 
 def test_systemd_is_told_of_start_life_reload_and_end(house, sim, tmp_path, manager):
-    program = start(configuration(house.url, sim, tmp_path), manager)
+    path = configuration(house.url, sim, tmp_path)
+    program = start(path, manager)
     try:
         manager.until("READY=1")
         manager.until("WATCHDOG=1", 5)
@@ -102,6 +103,12 @@ def test_systemd_is_told_of_start_life_reload_and_end(house, sim, tmp_path, mana
         manager.until("READY=1", 2)
         told = [line.partition("=")[0] for line in manager.heard]
         assert told[told.index("RELOADING") + 1] == "MONOTONIC_USEC"
+        path.write_text("no TOML")
+        program.send_signal(signal.SIGHUP)
+        manager.until("RELOADING=1", 2)
+        manager.until("READY=1", 3)  # refused, and ready with the old one
+        told = [line for line in manager.heard if line.startswith(("READY", "RELOADING"))]
+        assert told == ["READY=1", "RELOADING=1", "READY=1", "RELOADING=1", "READY=1"]
         assert "STOPPING=1" not in manager.heard
         program.send_signal(signal.SIGTERM)
         manager.until("STOPPING=1")

@@ -8,25 +8,28 @@ import argparse  # noqa: E402
 import shutil  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
+from contextlib import ExitStack  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import gevent  # noqa: E402
 
 from tests.live import faults, hook, reaction, recalls, recording  # noqa: E402
 from tests.live.centre import Centre  # noqa: E402
-from tests.live.suite import Play, Result, play  # noqa: E402
+from tests.live.suite import Play, Result, play, table  # noqa: E402
 from tests.live.switch import Switch  # noqa: E402
+from tests.postgres import server  # noqa: E402
 
-SIDE_BY_SIDE = [
-    recording.OF_ONE_QUEUE,
-    recording.ELSEWHERE,
-    recalls.plays("support"),
-    recalls.plays("client"),
-    recalls.plays("through"),
-    recalls.ASKING,
-]
-"""Of different queues, so that none disturbs another; then these, one after the other."""
-ALONE = [*hook.PLAYS, *reaction.PLAYS, *faults.PLAYS]
+RECALLS = [*map(recalls.plays, recalls.MODES), recalls.CONNECT, recalls.PAGED]
+SIDE_BY_SIDE = {
+    "SQLite": [recording.OF_ONE_QUEUE, recording.ELSEWHERE, *RECALLS],
+    "PostgreSQL": RECALLS,
+}
+"""By database; of different queues, so that none disturbs another. Then the times, when nothing else goes on;
+then these, one after the other on each of the two."""
+ALONE = {
+    "SQLite": [*hook.PLAYS, *faults.CATCHING_UP, *faults.PLAYS],
+    "PostgreSQL": [*faults.PLAYS, *faults.CATCHING_UP],
+}
 
 
 def main() -> int:
@@ -44,9 +47,8 @@ def main() -> int:
     began = time.monotonic()
     results = run(binary, folder, asked.only)
     failed = [result for result in results if not result.kept]
-    print(f"\n{len(results)} plays in {time.monotonic() - began:.0f} s, {len(failed)} failed")
-    for result in failed:
-        print(result.line())
+    print(f"\n{table(results)}\n")
+    print(f"{len(results)} plays in {time.monotonic() - began:.0f} s, {len(failed)} failed")
     if failed:
         print(f"what is left of it: {folder}")
     else:
@@ -55,21 +57,38 @@ def main() -> int:
 
 
 def run(binary: Path, folder: Path, only: str) -> list[Result]:
-    switch = Switch(binary, folder)
-    centre = Centre(switch, folder)
-    try:
-        switch.start()
-        print(switch.api("version"), flush=True)
-        centre.start()
-        status, said = centre.check()
-        print(said if status else said.splitlines()[2], flush=True)
-        lanes = [gevent.spawn(one_by_one, lane, centre, only) for lane in SIDE_BY_SIDE]
+    """Two FreeSWITCH servers, each with an engine of its own: on SQLite, and on PostgreSQL."""
+    with ExitStack() as ends:
+        (folder / "sqlite").mkdir()
+        (folder / "postgresql").mkdir()
+        postgres = server()
+        centres = [
+            begun(ends, binary, folder / "sqlite", 0, f"sqlite://{folder}/callback.db"),
+            begun(ends, binary, folder / "postgresql", 1, postgres.url(postgres.create())),
+        ]
+        lanes = [
+            gevent.spawn(one_by_one, lane, centre, only)
+            for centre in centres
+            for lane in SIDE_BY_SIDE[centre.database]
+        ]
         results = [result for lane in lanes for result in lane.get()]
-        return results + alone(ALONE, centre, only)
-    finally:
-        centre.close()
-        switch.end()
-        switch.node.stop()
+        for centre in centres:
+            results += alone(reaction.PLAYS, centre, only)
+        lanes = [gevent.spawn(alone, ALONE[centre.database], centre, only) for centre in centres]
+        return results + [result for lane in lanes for result in lane.get()]
+
+
+def begun(ends: ExitStack, binary: Path, folder: Path, number: int, database: str) -> Centre:
+    switch = Switch(binary, folder, number)
+    ends.callback(switch.node.stop)
+    ends.callback(switch.end)
+    switch.start()
+    centre = Centre(switch, folder, database)
+    ends.callback(centre.close)
+    centre.start()
+    status, said = centre.check()
+    print(said if status else f"{centre.database}, {switch.api('version')}", flush=True)
+    return centre
 
 
 def one_by_one(plays: list[Play], centre: Centre, only: str) -> list[Result]:
@@ -77,13 +96,7 @@ def one_by_one(plays: list[Play], centre: Centre, only: str) -> list[Result]:
 
 
 def alone(plays: list[Play], centre: Centre, only: str) -> list[Result]:
-    """Whatever the play before has left does not disturb the next."""
-    results = []
-    for one in plays:
-        centre.all_off()
-        centre.close_recalls()
-        results += one_by_one([one], centre, only)
-    return results
+    return [play(one, centre, alone=True) for one in plays if only in one.what]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ from freeswitch_callback.ledger import Filter, Ledger
 from tests.live.switch import AGENTS, PASSWORD, Switch
 
 OURS = "+12025559999"
-MODES = {"support": "agent-first", "client": "client-first", "through": "queue", "asking": "agent-first"}
+MODES = {"support": "agent-first", "client": "client-first", "through": "queue"}
 CONFIGURATION = """
-database.url = "sqlite://{folder}/callback.db"
+database.url = "{database}"
 freeswitch = [{{ port = {port}, password = "{password}" }}]
 numbers = {{ default_region = "US", allow = ["US"] }}
 [capture]
 min_wait = "1s"
 cdr_folder = "{cdrs}"
+spool = "{spool}"
 direct = [{{ context = "default", destination = '^1[01]\\d\\d$', queue = "quiet@default" }}]
 [caps]
 per_number = 0
@@ -40,8 +42,28 @@ retry = {{ busy = "1h", no_answer = "1h", failed = "1h" }}
 ring_timeout = "3s"
 min_talk = "1s"
 poll = "1s"
-{queues}
+[recall.queues."support@default"]
+mode = "agent-first"
+[recall.queues."client@default"]
+mode = "client-first"
+[recall.queues."through@default"]
+mode = "queue"
+[recall.queues."asking@default"]
+mode = "agent-first"
+connect = "callback_connect"
+ring_timeout = "6s"
+[recall.queues."told@default"]
+mode = "client-first"
+connect = "callback_connect"
+ring_timeout = "6s"
+[recall.queues."paged@default"]
+mode = "agent-first"
+accept = "page"
+accept_within = "30s"
+[recall.queues."quiet@default"]
+hours = {{ days = "{another_day}", from = "09:00", to = "18:00" }}
 """
+"""Who is missed in the queue `quiet` is not called back today, so that its agents are there for who calls."""
 
 KINDS = {"presses 1": 4, "answers": 5, "busy": 6, "silent": 7, "unallocated": 8, "hangs up early": 9}
 """What a client does when called, and the digit of the number that has them do so (`conf/outside.xml`)."""
@@ -54,23 +76,21 @@ class NotInTime(AssertionError):
 class Centre:
     """`engine`: the daemon as a process of its own, and what it says in `folder`/engine.log."""
 
-    def __init__(self, switch: Switch, folder: Path) -> None:
+    def __init__(self, switch: Switch, folder: Path, database: str) -> None:
         self.switch = switch
         self.folder = folder
+        self.database = "PostgreSQL" if database.startswith("postgresql") else "SQLite"
         self._numbers = count(1)
         self._agents = {queue: iter(numbers) for queue, numbers in AGENTS.items()}
-        queues = "\n".join(
-            f'[recall.queues."{queue}@default"]\nmode = "{mode}"'
-            + ('\nconnect = "callback_connect"\nring_timeout = "6s"' if queue == "asking" else "")
-            for queue, mode in MODES.items()
-        )
+        another_day = (datetime.now(UTC) + timedelta(days=3)).strftime("%a").lower()
         self.configuration = folder / "callback.toml"
         self.configuration.write_text(
             CONFIGURATION.format(
-                folder=folder, port=switch.port, password=PASSWORD, cdrs=switch.cdrs, queues=queues
+                database=database, port=switch.port, password=PASSWORD, cdrs=switch.cdrs,
+                spool=folder / "spool", another_day=another_day,
             )
-        )
-        self.ledger = Ledger(f"sqlite://{folder}/callback.db")
+        )  # fmt: skip
+        self.ledger = Ledger(database)
         self.ledger.migrate()
         self._process: subprocess.Popen[bytes] | None = None
         self._far: dict[str, str] = {}  # by the leg inside: the caller's own end
@@ -144,8 +164,14 @@ class Centre:
             gevent.sleep(0.5)
         self.switch.api(f"uuid_send_dtmf {self._far[inside]} {keys}")
 
-    def close_recalls(self) -> None:
-        """Nobody is called back any more: who waits was part of a play that is over."""
+    def clear(self) -> None:
+        """Nobody is on duty, nobody calls, and nobody is called back any more: that play is over. An engine
+        runs, wherever it ended."""
+        if self._process is None:
+            self.start()
+        self.all_off()
+        self.switch.api("hupall NORMAL_CLEARING")
+        self.until(lambda: self.switch.api("show channels count").startswith("0 "), 20, "all to have hung up")
         open_ones = [str(row["id"]) for row in self.rows() if row["state"] == "waiting"]
         for start in range(0, len(open_ones), 50):
             self._command("close", *open_ones[start : start + 50])
@@ -167,6 +193,7 @@ class Centre:
     def gives_up(self, number: str, to: str, after: float = 1.2) -> None:
         """Waits in a queue for so long, and hangs up; on record then."""
         inside = self.calls(number, to)
+        self.until(lambda: self.switch.joined(inside), 15, f"{number} to wait")
         gevent.sleep(after)
         self.hangs_up(inside)
         self.row(number)

@@ -8,7 +8,9 @@ from functools import partial
 
 import gevent
 
+from freeswitch_callback.core.facts import Decision, Say
 from tests.live.centre import Centre
+from tests.live.recalls import offered, talk
 from tests.live.suite import Play, expect
 
 
@@ -48,6 +50,28 @@ def killed(client: str, phone: str, phase: str, centre: Centre) -> str:
     legs = [centre.switch.dialled(number) for number in numbers]
     assert all(at_once <= 1 for _, at_once in legs), f"legs, and at once: {legs}"
     return f"{', '.join(outcomes)}; legs {', '.join(str(count) for count, _ in legs)}; agents released"
+
+
+def killed_before_anything_was_sent(centre: Centre) -> str:
+    """The agent is reserved, and asked on their page: the engine is killed, and nothing was dialled."""
+    agent, number = one_recall("paged", "answers", "", centre)
+    centre.on(agent)
+    offered(centre, agent)
+    centre.end(signal.SIGKILL)
+    centre.off(agent)
+    assert centre.state(agent) == "Reserved", "nobody is there to release them"
+    centre.start()
+    centre.until(lambda: centre.state(agent) == "Waiting", 60, f"{agent} to be released")
+    centre.until(lambda: not centre.ledger.reservations(), 10, "the reservation to be struck")
+    assert centre.switch.dialled(number)[0] == 0, "dialled unasked"
+    centre.on(agent)
+    assert centre.ledger.decide(agent, Decision(offered(centre, agent), Say.ACCEPT, "anna")), "not heard"
+    talk(centre, number)
+    seen = expect(centre.row(number, state="closed"), closed_as="recalled")
+    centre.off(agent)
+    legs = centre.switch.dialled(number)[0]
+    assert legs == 1, f"{legs} legs to the client"
+    return f"released; then {seen}, {legs} leg"
 
 
 def one_recall(queue: str, client: str, phone: str, centre: Centre) -> tuple[str, str]:
@@ -129,11 +153,13 @@ def two_hundred_at_once(centre: Centre) -> str:
 
 
 def waiting(centre: Centre) -> int:
-    return int(centre.switch.api("callcenter_config queue count members quiet@default Waiting") or 0)
+    """`queue count members` counts those who have gone too."""
+    return centre.switch.api("callcenter_config queue list members quiet@default").count("|Waiting|")
 
 
+CATCHING_UP = [Play("missed while the engine was away", missed_while_away)]
 PLAYS = [
-    Play("missed while the engine was away", missed_while_away),
+    Play("engine killed with an agent reserved and nothing sent", killed_before_anything_was_sent),
     Play("engine killed as clients' phones rang, in each mode", partial(killed, "silent", "", "clients")),
     Play("engine killed as agents' phones rang, in each mode", partial(killed, "answers", "slow", "agents")),
     Play("engine killed as they talked, in each mode", partial(killed, "answers", "", "talking")),

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+import wave
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,10 +27,13 @@ AGENTS = {
     "through": range(1051, 1070),
     "asking": range(1071, 1080),
     "quiet": range(1081, 1090),
+    "told": range(1091, 1095),
+    "paged": range(1095, 1100),
 }
 """By queue, the agents' numbers."""
 
 _FOLDERS = ("log", "db", "run", "tmp", "storage", "rec", "cache", "sounds", "certs", "cdr")
+_PORTS = 4000
 _UP_WITHIN = 60.0
 
 
@@ -47,6 +51,7 @@ class Told(NamedTuple):
     agent: str
     status: str
     application: str
+    data: str
 
 
 def free_port(kind: int = socket.SOCK_STREAM) -> int:
@@ -56,11 +61,15 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 
 
 class Switch:
-    """`binary`: FreeSWITCH's program. `told`: every event of interest since it was started first."""
+    """`binary`: FreeSWITCH's program. `told`: every event of interest since it was started first.
 
-    def __init__(self, binary: Path, folder: Path) -> None:
+    `number`: of those that run at the same time, from 0; each has its own ports for sound.
+    """
+
+    def __init__(self, binary: Path, folder: Path, number: int = 0) -> None:
         self._binary = binary
         self.folder = folder
+        self._sound = 30000 + number * _PORTS
         self.port, self.sip = free_port(), free_port(socket.SOCK_DGRAM)
         self._world = free_port(socket.SOCK_DGRAM)
         self.told: list[Told] = []
@@ -80,9 +89,23 @@ class Switch:
     def cdrs(self) -> Path:
         return self.folder / "cdr"
 
+    @property
+    def recordings(self) -> Path:
+        return self.folder / "rec"
+
+    @property
+    def announcement(self) -> Path:
+        """Half a second of a tone."""
+        return self.folder / "sounds" / "announcement.wav"
+
     def _write_conf(self) -> None:
         for name in _FOLDERS:
             (self.folder / name).mkdir()
+        with wave.open(str(self.announcement), "wb") as sound:
+            sound.setnchannels(1)
+            sound.setsampwidth(2)
+            sound.setframerate(8000)
+            sound.writeframes((b"\x00\x40" * 10 + b"\x00\xc0" * 10) * 200)
         conf = self.folder / "conf"
         shutil.copytree(CONF, conf)
         (conf / "hook").mkdir()
@@ -95,12 +118,16 @@ class Switch:
                 "thank_you",
             ):
                 text = text.replace(f"ivr/ivr-{sound}.wav", "silence_stream://100")
-            (conf / "hook" / path.name).write_text(
-                text.replace("callback_press_one=false", "callback_press_one=true")
-            )
+            for name, value in {
+                "callback_press_one=false": "callback_press_one=true",
+                "callback_record=false": "callback_record=true",
+                "callback_announcement=": f"callback_announcement={self.announcement}",
+            }.items():
+                text = text.replace(f'data="{name}"', f'data="{value}"')
+            (conf / "hook" / path.name).write_text(text)
         ports = {
             "esl_port": self.port, "esl_password": PASSWORD, "sip_port": self.sip, "world_port": self._world,
-            "rtp_start": 30000, "rtp_end": 36000, "cdr_dir": self.cdrs,
+            "rtp_start": self._sound, "rtp_end": self._sound + _PORTS - 2, "cdr_dir": self.cdrs,
         }  # fmt: skip
         lines = [f'<X-PRE-PROCESS cmd="set" data="{name}={value}"/>' for name, value in ports.items()]
         (conf / "vars.xml").write_text("<include>\n" + "\n".join(lines) + "\n</include>\n")
@@ -172,7 +199,7 @@ class Switch:
                 get("Caller-Context") or "", get("Caller-Caller-ID-Number") or "",
                 get("Caller-Destination-Number") or "", get("variable_callback_entry") is not None,
                 get("CC-Agent") or "", get("CC-Agent-Status") or get("CC-Action") or "",
-                get("Application") or "",
+                get("Application") or "", get("Application-Data") or "",
             )
         )  # fmt: skip
 
@@ -186,9 +213,17 @@ class Switch:
         ]  # fmt: skip
         return found[-1] if found else None
 
+    def joined(self, uuid: str) -> bool:
+        """Whether this leg has come to a queue."""
+        return any(one.uuid == uuid and one.status == "member-queue-start" for one in self.told)
+
+    def ran(self, uuid: str, application: str) -> list[str]:
+        """With what this application ran on that leg, in this order."""
+        return [one.data for one in self.told if one.uuid == uuid and one.application == application]
+
     def asked(self, uuid: str) -> int:
         """How often this leg was asked for keys."""
-        return sum(one.uuid == uuid and one.application == "play_and_get_digits" for one in self.told)
+        return len(self.ran(uuid, "play_and_get_digits"))
 
     def dialled(self, number: str) -> tuple[int, int]:
         """How many legs went out to a client, and how many of them were up at once at most."""
