@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
+from gevent.lock import BoundedSemaphore
 
 from freeswitch_callback.core.access import Access, Role, Scope
 from freeswitch_callback.core.gates import DoNotCall
@@ -22,8 +24,8 @@ from freeswitch_callback.web.routes import Route
 from freeswitch_callback.web.site import Site
 
 _PAGE = 50
-_FIGURES_FOR, _CHART_FOR = 2.0, 30.0
-"""Seconds for which what was counted is shown to whoever may see the same."""
+_QUEUES_FOR = 30.0
+"""Seconds for which the queues that are chosen among are those that there were."""
 _DAYS = (1, 7, 30)
 _MOST_CHOSEN = 500
 _WORDS = ("state", "reason", "queue", "search", "since")
@@ -37,12 +39,12 @@ _LIST = next(route for route in calls.ROUTES if route.run is calls.list_)
 
 def install(app: Flask, site: Site) -> None:
     for_supervisors = page(site, Scope.OPERATE, Role.SUPERVISOR, Role.ADMIN)
-    kept = _Kept()
+    kept = _Kept(lambda: site.ledger.following.newest())
 
     def now_of(access: Access) -> dict[str, Any]:
         since = times.midnight(site.now())
         figures = kept.get(
-            ("figures", access.queues), _FIGURES_FOR, lambda: site.ledger.figures(since, access.queues)
+            ("figures", since, access.queues), lambda: site.ledger.figures(since, access.queues)
         )
         return {
             "figures": figures,
@@ -54,7 +56,7 @@ def install(app: Flask, site: Site) -> None:
     @for_supervisors
     def board(access: Access) -> Response:
         queues = kept.get(
-            ("queues", access.queues), _CHART_FOR, lambda: site.ledger.queues_seen(access.queues)
+            ("queues", access.queues), lambda: site.ledger.queues_seen(access.queues), _QUEUES_FOR
         )
         return render(site, "board.html", queues=queues, days=_DAYS, **now_of(access), **_rows(site, access))
 
@@ -74,9 +76,7 @@ def install(app: Flask, site: Site) -> None:
         days = request.args.get("days", "1")
         if days not in [str(each) for each in _DAYS]:
             raise UsageError("days: " + ", ".join(map(str, _DAYS)))
-        return jsonify(
-            kept.get(("chart", days, access.queues), _CHART_FOR, lambda: _chart(site, access, days))
-        )
+        return jsonify(kept.get(("chart", days, access.queues), lambda: _chart(site, access, days)))
 
     @app.get("/board/calls/<int:missed>")
     @for_supervisors
@@ -191,18 +191,41 @@ def _forbid(site: Site, access: Access, ids: tuple[int, ...]) -> int:
     return site.ledger.forbid(entries, access.name) if entries else 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    result: Any
+    at: float
+    took: float
+    newest: int
+
+
 class _Kept:
-    """What was counted, for a few seconds: however many look, the database is asked once."""
+    """What was counted, for whoever may see the same. It is counted anew when something has changed since, and
+    then takes a tenth of the time at most, however many look and however much changes."""
 
-    def __init__(self, most: int = 500) -> None:
-        self._found: dict[Hashable, tuple[float, Any]] = {}
+    _SHARE = 10
+    _OLDEST = 60.0
+
+    def __init__(self, newest: Callable[[], int], most: int = 500) -> None:
+        self._newest = newest
+        self._found: dict[Hashable, _Counted] = {}
         self._most = most
+        self._one_at_a_time = BoundedSemaphore(1)
 
-    def get(self, key: Hashable, seconds: float, count: Callable[[], Any]) -> Any:
-        at, found = self._found.get(key, (0.0, None))
-        if found is None or time.monotonic() - at > seconds:
-            found = count()
-            if len(self._found) >= self._most:
-                self._found.clear()
-            self._found[key] = time.monotonic(), found
-        return found
+    def get(self, key: Hashable, count: Callable[[], Any], seconds: float = 0.0) -> Any:
+        """`seconds`: for so long it is good enough, whatever changes."""
+        newest = self._newest()
+        with self._one_at_a_time:
+            found = self._found.get(key)
+            if found is None or self._is_old(found, newest, seconds):
+                began = time.monotonic()
+                result = count()
+                now = time.monotonic()
+                if len(self._found) >= self._most:
+                    self._found.clear()
+                found = self._found[key] = _Counted(result, now, now - began, newest)
+            return found.result
+
+    def _is_old(self, found: _Counted, newest: int, seconds: float) -> bool:
+        age = time.monotonic() - found.at
+        return age > self._OLDEST or (newest > found.newest and age > max(seconds, self._SHARE * found.took))

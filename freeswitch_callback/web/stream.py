@@ -45,16 +45,21 @@ _PIECES = 50
 _AT_ONCE, _PAUSE = 10, 0.001
 """Readers who are told at once, and seconds for others' work before the next are: an engine has calls to make
 meanwhile."""
+_LOOK_COSTS = 0.005
+"""Seconds of the engine's work, about, when a page asks for its part anew. One page that looks at once shows what
+has changed at once; five hundred that did would keep the engine from its calls for seconds. So each is told how
+many there are."""
 _CATCH_UP = 2 * MOST
 """Entries that a reader is told later; of one who was away for longer the page is as good as new."""
 
 
 class Reader:
-    """One open stream. `access` tells at each event anew what it may see."""
+    """One open stream. `access` tells at each event anew what it may see; `operator`: whose page it is."""
 
-    def __init__(self, name: str, access: Callable[[], Access]) -> None:
+    def __init__(self, name: str, access: Callable[[], Access], *, operator: bool = False) -> None:
         self.name = name
         self.access = access
+        self.operator = operator
         self.pieces: Queue[bytes | None] = Queue(_PIECES)
         self.gone = False
 
@@ -130,16 +135,17 @@ class Broadcaster:
     def _caught_up(self, reader: Reader, follower: Follower, last: int | None) -> bytes:
         """What a reader has missed who was here before; the first thing that any is told. It is in the line
         already: what is told twice does no harm."""
-        hello = _event("hello", {}, follower.safe)
+        spread = {"spread": self._spread(reader.access())}
+        hello = _event("hello", spread, follower.safe)
         if last is None:
             return hello
         if last > follower.safe + MOST or follower.safe - last > _CATCH_UP:
-            return _event("reset", {}, follower.safe)
+            return _event("reset", spread, follower.safe)
         missed: list[Change] = []
         while changes := self._site.ledger.following.changes(last):
             missed += changes
             if len(missed) > _CATCH_UP:
-                return _event("reset", {}, follower.safe)
+                return _event("reset", spread, follower.safe)
             last = changes[-1].id
         return self._told(reader, missed, follower.safe) + hello
 
@@ -170,9 +176,18 @@ class Broadcaster:
 
     def _told(self, reader: Reader, changes: Sequence[Change], safe: int) -> bytes:
         access = reader.access()
+        spread = {"spread": self._spread(access)}
         return b"".join(
-            _event("change", _shown(change, access), safe) for change in changes if access.sees(change.queue)
+            _event("change", _shown(change, access) | spread, safe)
+            for change in changes
+            if access.sees(change.queue)
         )
+
+    def _spread(self, access: Access) -> int:
+        """Milliseconds over which pages like this one's spread their looks at what has changed."""
+        operator = access.role is Role.OPERATOR
+        alike = sum(reader.operator is operator for reader in self._readers.values())
+        return round(alike * _LOOK_COSTS * 1000)
 
 
 def _shown(change: Change, access: Access) -> dict[str, object]:
@@ -199,7 +214,7 @@ def install(app: Flask, site: Site, broadcaster: Broadcaster) -> None:
     @guard.needs(Scope.READ)
     def events() -> Response:
         access = guard.access()
-        reader = Reader(access.name, lambda: site.seen_by(access))
+        reader = Reader(access.name, lambda: site.seen_by(access), operator=access.role is Role.OPERATOR)
         pieces = broadcaster.read(reader, _last(), _still(site))
         headers = {"X-Accel-Buffering": "no"}  # nginx hands on at once what it would else collect
         return Response(pieces, content_type="text/event-stream; charset=utf-8", headers=headers)

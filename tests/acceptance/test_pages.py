@@ -219,7 +219,9 @@ def test_what_is_typed_survives_a_change(house: House, asked: Page) -> None:
     expect(card(asked).get_by_text("half a sentence")).to_be_visible()
 
 
-def test_what_was_asked_for_before_somebody_chose_does_not_close_the_choice(house: House, asked: Page) -> None:
+def test_what_was_asked_for_before_somebody_chose_does_not_close_the_choice(
+    house: House, asked: Page
+) -> None:
     offer(house, asked)
     late: list[Route] = []
     asked.route("**/me/now", lambda route: late.append(route))
