@@ -257,8 +257,9 @@ def _nobody(queue: str, operators: Iterable[Operator], now: float) -> Verdict:
     serving = [operator for operator in operators if queue in operator.tiers]
     on_duty = [operator for operator in serving if operator.status in ON_DUTY]
     if not on_duty:
-        who = f"none of the {len(serving)} agents of {queue} is" if serving else f"no agent of {queue} is"
-        return Verdict(Gate.AGENT, False, f"{who} on duty")
+        none = f"no agent of {queue} is on duty"
+        many = f"none of the {len(serving)} agents of {queue} is on duty"
+        return Verdict(Gate.AGENT, False, many if serving else none)
     at = next_free(on_duty, now)
     soonest = None if at is None else datetime.fromtimestamp(at, UTC)
     return Verdict(Gate.AGENT, False, f"none of the {len(on_duty)} agents on duty is free", soonest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import peewee
 
@@ -14,7 +14,6 @@ from freeswitch_callback.ledger.database import Transaction
 from freeswitch_callback.ledger.filters import covered
 from freeswitch_callback.ledger.models import CLOSED, Missed, Recall
 from freeswitch_callback.ledger.prepared import Query
-
 
 MEDIAN_OF = 10_000
 """Calls: a median of the newest ones is as good, and takes no longer on a day with more."""
@@ -64,8 +63,8 @@ def figures(transaction: Transaction, since: datetime, queues: Sequence[str] | N
 def _median(
     transaction: Transaction, since: datetime, queues: Sequence[str] | None, reached: int
 ) -> float | None:
-    """Seconds from the end of a call until its client was reached, of the newest `MEDIAN_OF`; `reached` is how
-    many there were. The database sorts them, and only the middle comes here."""
+    """Seconds from the end of a call until its client was reached, of the newest `MEDIAN_OF` of those who
+    were `reached`. The database sorts them, and only the middle comes here."""
     if not reached:
         return None
     reached = min(reached, MEDIAN_OF)

@@ -68,7 +68,7 @@ class Order:
     @property
     def by_recall(self) -> bool:
         """Whether it goes by a column of the calls' recalls."""
-        return _COLUMNS[self.by].model is Recall if isinstance(_COLUMNS[self.by], peewee.Field) else False
+        return self.by in ("due_at", "attempts")
 
     def of(self, query: peewee.ModelSelect[Missed]) -> peewee.ModelSelect[Missed]:
         columns = (_COLUMNS[self.by], Missed.id)

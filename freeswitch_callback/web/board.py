@@ -49,7 +49,8 @@ def install(app: Flask, site: Site) -> None:
         return {
             "figures": figures,
             "agents": lists.agents(site, access, {})["items"],
-            "state": lists.state(site, access, {}),
+            "alarms": lists.alarms(site, access),
+            "nodes": site.live.node_rows(),
         }
 
     @app.get("/board")
@@ -200,8 +201,8 @@ class _Counted:
 
 
 class _Kept:
-    """What was counted, for whoever may see the same. It is counted anew when something has changed since, and
-    then takes a tenth of the time at most, however many look and however much changes."""
+    """What was counted, for whoever may see the same. It is counted anew when something has changed since,
+    which takes a tenth of the time at most, however many look and however much changes."""
 
     _SHARE = 10
     _OLDEST = 60.0

@@ -59,8 +59,8 @@ class _Unwanted:
 class _Handler(pywsgi.WSGIHandler):
     def handle(self) -> None:
         self.socket.settimeout(WRITE_WITHIN)
-        # Headers and body are written one after the other: without this the body waits, on a connection that is
-        # used again, until the other side confirms the headers, which takes it 40 ms.
+        # Headers and body are written one after the other. Without this, on a connection that is used again,
+        # the body waits until the other side confirms the headers, which takes it 40 ms.
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().handle()
 

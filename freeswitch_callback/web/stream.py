@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from itertools import count
 
@@ -46,9 +46,8 @@ _AT_ONCE, _PAUSE = 10, 0.001
 """Readers who are told at once, and seconds for others' work before the next are: an engine has calls to make
 meanwhile."""
 _LOOK_COSTS = 0.005
-"""Seconds of the engine's work, about, when a page asks for its part anew. One page that looks at once shows what
-has changed at once; five hundred that did would keep the engine from its calls for seconds. So each is told how
-many there are."""
+"""Seconds of the engine's work, about, when a page asks for its part anew. A page that looks at once shows
+at once what has changed; five hundred that did would keep the engine from its calls for seconds."""
 _CATCH_UP = 2 * MOST
 """Entries that a reader is told later; of one who was away for longer the page is as good as new."""
 
@@ -204,7 +203,7 @@ def _shown(change: Change, access: Access) -> dict[str, object]:
     }
 
 
-def _event(name: str, data: dict[str, object], id_: int) -> bytes:
+def _event(name: str, data: Mapping[str, object], id_: int) -> bytes:
     # JSON in ASCII has no line end of a stranger's.
     return f"id: {id_}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode("ascii")
 

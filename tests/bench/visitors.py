@@ -40,6 +40,7 @@ class Connection:
 
     def __init__(self, port: int, session: str = "") -> None:
         self._port = port
+        self._from = _somewhere()
         self._head = f"Host: 127.0.0.1:{port}\r\n" + (f"Cookie: callback={session}\r\n" if session else "")
         self._socket: Any = None
 
@@ -57,7 +58,7 @@ class Connection:
                 return self._exchange(request)
             except (OSError, EOFError):  # closed, because nothing was asked for a while
                 self.close()
-        self._socket = socket.create_connection(("127.0.0.1", self._port))
+        self._socket = socket.create_connection(("127.0.0.1", self._port), source_address=self._from)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self._exchange(request)
 
@@ -84,10 +85,16 @@ class Connection:
             self._socket = None
 
 
+def _somewhere() -> tuple[str, int]:
+    """An address of this machine's: people are not all in one house, which has only so many connections."""
+    return f"127.0.{random.randrange(1, 250)}.{random.randrange(1, 250)}", 0
+
+
 def _stream(port: int, session: str, *, reads: bool) -> Any:
     stream = socket.socket()
     if not reads:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _STALLED_READS)
+    stream.bind(_somewhere())
     stream.connect(("127.0.0.1", port))
     stream.sendall(
         f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: callback={session}\r\n\r\n".encode()
@@ -236,7 +243,8 @@ class Abroad:
 
     def ask(self, do: str, **order: Any) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None
+        assert stdin is not None
+        assert stdout is not None
         stdin.write(json.dumps({"do": do, **order}).encode() + b"\n")
         stdin.flush()
         answer: dict[str, Any] = json.loads(stdout.readline())
