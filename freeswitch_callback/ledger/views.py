@@ -225,10 +225,24 @@ def _waits(transaction: Transaction) -> list[float]:
     return [(first_sent[recall] - end).total_seconds() for recall, end in first_end.items()]
 
 
-def recall_ids(transaction: Transaction, chosen: Filter) -> list[int]:
-    """The recalls behind the missed calls that the filter names."""
-    query = newest_first(matching(transaction, chosen).select(Missed.recall)).limit(chosen.limit)
-    return sorted({row["recall"] for row in transaction.rows(query)})
+def chosen_calls(
+    transaction: Transaction, chosen: Filter, size: int | None, before: int | None
+) -> list[tuple[int, int]]:
+    """The missed calls that the filter names, each with its recall, the largest ids first: `size` of those
+    below `before`."""
+    query = ids_of(transaction, chosen).select(Missed.id, Missed.recall)
+    if before is not None:
+        query = query.where(Missed.id < before)
+    rows = transaction.rows(query.order_by(Missed.id.desc()).limit(size))
+    return [(row["id"], row["recall"]) for row in rows]
+
+
+def newest_calls(transaction: Transaction, chosen: Filter) -> list[tuple[int, int]]:
+    """As `chosen_calls`, as many of the newest as the filter's limit says."""
+    rows = transaction.rows(
+        newest_first(ids_of(transaction, chosen).select(Missed.id, Missed.recall)).limit(chosen.limit)
+    )
+    return [(row["id"], row["recall"]) for row in rows]
 
 
 def missed_of(transaction: Transaction, recall: int) -> Row | None:

@@ -8,6 +8,7 @@ changed, and how; no number, no name: the page asks for what it shows.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
@@ -40,14 +41,16 @@ PATIENCE = 10.0
 """Seconds within which a transaction commits, or never."""
 
 MOST_READERS, MOST_OF_ONE = 1000, 20
-_PIECES = 50
-"""That wait for one reader, each of them what was new at one look."""
+_PIECES, _BYTES = 50, 256 * 1024
+"""That wait for one reader at most; each piece is what was new at one look."""
 _AT_ONCE, _PAUSE = 10, 0.001
 """Readers who are told at once, and seconds for others' work before the next are: an engine has calls to make
 meanwhile."""
 _LOOK_COSTS = 0.005
 """Seconds of the engine's work, about, when a page asks for its part anew. A page that looks at once shows
 at once what has changed; five hundred that did would keep the engine from its calls for seconds."""
+_SHARE = 3
+"""Times as long as it takes to tell all readers is the pause behind it."""
 _CATCH_UP = 2 * MOST
 """Entries that a reader is told later; of one who was away for longer the page is as good as new."""
 
@@ -60,13 +63,22 @@ class Reader:
         self.access = access
         self.operator = operator
         self.pieces: Queue[bytes | None] = Queue(_PIECES)
+        self.waiting = 0  # bytes
         self.gone = False
 
     def give(self, piece: bytes | None) -> None:
-        if self.pieces.full():
+        size = len(piece or b"")
+        if self.pieces.full() or (self.waiting and self.waiting + size > _BYTES):
             self.gone = True
         else:
+            self.waiting += size
             self.pieces.put_nowait(piece)
+
+    def take(self) -> bytes | None:
+        """The next piece, None at the end. Raises `Empty` where nothing comes."""
+        piece = self.pieces.get(timeout=BEAT)
+        self.waiting -= len(piece or b"")
+        return piece
 
 
 class Broadcaster:
@@ -75,6 +87,7 @@ class Broadcaster:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._readers: dict[int, Reader] = {}
+        self._alike: Counter[bool] = Counter()  # readers who are operators, and others
         self._numbers = count()
         self._somebody = Flag()
         self._follower: Follower | None = None
@@ -114,13 +127,14 @@ class Broadcaster:
 
     def _pieces(self, reader: Reader, last: int | None, still: Callable[[], bool]) -> Iterator[bytes]:
         number = next(self._numbers)
+        self._alike[reader.operator] += 1
         self._readers[number] = reader  # first: what comes while it catches up is not to be lost
         try:
             follower = self._followed()
             yield b"retry: 2000\n\n" + self._caught_up(reader, follower, last)
             while not reader.gone:
                 try:
-                    piece = reader.pieces.get(timeout=BEAT)
+                    piece = reader.take()
                 except Empty:
                     if not still():
                         return
@@ -129,6 +143,7 @@ class Broadcaster:
                     return
                 yield piece
         finally:
+            self._alike[reader.operator] -= 1
             self._readers.pop(number, None)
 
     def _caught_up(self, reader: Reader, follower: Follower, last: int | None) -> bytes:
@@ -146,7 +161,7 @@ class Broadcaster:
             if len(missed) > _CATCH_UP:
                 return _event("reset", spread, follower.safe)
             last = changes[-1].id
-        return self._told(reader, missed, follower.safe) + hello
+        return self._told(reader, _Texts(missed, follower.safe)) + hello
 
     def _follow(self) -> None:
         while True:
@@ -155,11 +170,12 @@ class Broadcaster:
                 self._somebody.clear()
                 self._follower = None  # whoever comes next begins with what is new then
                 continue
+            began = time.monotonic()
             try:
                 self._tell(self._follower)
             except DatabaseError as error:
                 log.debug("stream_waits", error=str(error))
-            gevent.sleep(LOOK_EVERY)
+            gevent.sleep(max(LOOK_EVERY, _SHARE * (time.monotonic() - began)))
 
     def _tell(self, follower: Follower | None) -> None:
         if follower is None:
@@ -167,31 +183,47 @@ class Broadcaster:
         changes = follower.look(self._site.ledger.following, gevent.get_hub().loop.now())
         if not changes:
             return
+        texts = _Texts(changes, follower.safe)
         for number, reader in enumerate(list(self._readers.values()), 1):
-            if piece := self._told(reader, changes, follower.safe):
+            if piece := self._told(reader, texts):
                 reader.give(piece)
             if number % _AT_ONCE == 0:
                 gevent.sleep(_PAUSE)
 
-    def _told(self, reader: Reader, changes: Sequence[Change], safe: int) -> bytes:
+    def _told(self, reader: Reader, texts: _Texts) -> bytes:
         access = reader.access()
-        spread = {"spread": self._spread(access)}
-        return b"".join(
-            _event("change", _shown(change, access) | spread, safe)
-            for change in changes
-            if access.sees(change.queue)
-        )
+        return texts.of(access, self._spread(access))
 
     def _spread(self, access: Access) -> int:
         """Milliseconds over which pages like this one's spread their looks at what has changed."""
-        operator = access.role is Role.OPERATOR
-        alike = sum(reader.operator is operator for reader in self._readers.values())
-        return round(alike * _LOOK_COSTS * 1000)
+        return round(self._alike[access.role is Role.OPERATOR] * _LOOK_COSTS * 1000)
 
 
-def _shown(change: Change, access: Access) -> dict[str, object]:
-    """An operator is told of nobody else's reservation."""
-    mine = access.role is not Role.OPERATOR or change.agent == access.agent
+class _Texts:
+    """What is told of these changes. Hundreds of readers are told the same: each text is made once."""
+
+    def __init__(self, changes: Sequence[Change], safe: int) -> None:
+        self._changes = changes
+        self._safe = safe
+        self._made: dict[tuple[int, bool, int], bytes] = {}
+
+    def of(self, access: Access, spread: int) -> bytes:
+        """An operator is told of nobody else's reservation."""
+        everything = access.role is not Role.OPERATOR
+        return b"".join(
+            self._text(number, change, everything or change.agent == access.agent, spread)
+            for number, change in enumerate(self._changes)
+            if access.sees(change.queue)
+        )
+
+    def _text(self, number: int, change: Change, mine: bool, spread: int) -> bytes:
+        key = (number, mine, spread)
+        if key not in self._made:
+            self._made[key] = _event("change", _shown(change, mine) | {"spread": spread}, self._safe)
+        return self._made[key]
+
+
+def _shown(change: Change, mine: bool) -> dict[str, object]:
     return {
         "at": as_text(change.at),
         "what": change.what,

@@ -102,6 +102,8 @@
   document.addEventListener("htmx:afterSwap", (event) => {
     tellTimes(event.target);
     if (event.target !== now) return;
+    const told = now.querySelector("[data-say]"); // it outlives the next look
+    if (told) { say(told.textContent.trim()); told.remove(); }
     const card = cardIn(now);
     if (card !== null && card !== shown) {
       ring();
