@@ -59,6 +59,10 @@ class Live:
         """A recall may be due sooner."""
         self._engine.wake()
 
+    def look_who_has_a_page(self) -> None:
+        """An agent has opened or left their page."""
+        self._engine.look_who_has_a_page()
+
     def decide(self, agent: str, decision: Decision) -> bool:
         """An agent's word on a recall that is offered to them; False if it comes too late."""
         return self._engine.decide(agent, decision)

@@ -49,6 +49,8 @@ meanwhile."""
 _LOOK_COSTS = 0.005
 """Seconds of the engine's work, about, when a page asks for its part anew. A page that looks at once shows
 at once what has changed; five hundred that did would keep the engine from its calls for seconds."""
+_SAY_EVERY, _LASTS = 20.0, 45.0
+"""Seconds after which it is said again that a page is open, and for which that holds."""
 _SHARE = 3
 """Times as long as it takes to tell all readers is the pause behind it."""
 _CATCH_UP = 2 * MOST
@@ -56,12 +58,13 @@ _CATCH_UP = 2 * MOST
 
 
 class Reader:
-    """One open stream. `access` tells at each event anew what it may see; `operator`: whose page it is."""
+    """One open stream. `access` tells at each event anew what it may see; `agent`: of an operator."""
 
-    def __init__(self, name: str, access: Callable[[], Access], *, operator: bool = False) -> None:
+    def __init__(self, name: str, access: Callable[[], Access], *, agent: str | None = None) -> None:
         self.name = name
         self.access = access
-        self.operator = operator
+        self.agent = agent
+        self.operator = agent is not None
         self.pieces: Queue[bytes | None] = Queue(_PIECES)
         self.waiting = 0  # bytes
         self.gone = False
@@ -87,6 +90,8 @@ class Broadcaster:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._readers: dict[int, Reader] = {}
+        self._there: set[str] = set()  # agents of whom it is on record that their page is open
+        self._said_at = 0.0
         self._alike: Counter[bool] = Counter()  # readers who are operators, and others
         self._numbers = count()
         self._somebody = Flag()
@@ -166,6 +171,7 @@ class Broadcaster:
     def _follow(self) -> None:
         while True:
             self._somebody.wait()
+            self._say_who_is_there()
             if not self._readers:
                 self._somebody.clear()
                 self._follower = None  # whoever comes next begins with what is new then
@@ -176,6 +182,20 @@ class Broadcaster:
             except DatabaseError as error:
                 log.debug("stream_waits", error=str(error))
             gevent.sleep(max(LOOK_EVERY, _SHARE * (time.monotonic() - began)))
+
+    def _say_who_is_there(self) -> None:
+        """Recalls that are accepted on the page are offered to those who have it open."""
+        there = {reader.agent for reader in self._readers.values() if reader.agent is not None}
+        now = time.monotonic()
+        if there == self._there and (not there or now - self._said_at < _SAY_EVERY):
+            return
+        try:
+            self._site.ledger.people.pages_open(there, _LASTS, left=self._there - there)
+            changed, self._there, self._said_at = there != self._there, there, now
+            if changed:
+                self._site.live.look_who_has_a_page()
+        except DatabaseError as error:
+            log.debug("pages_not_said", error=str(error))
 
     def _tell(self, follower: Follower | None) -> None:
         if follower is None:
@@ -245,7 +265,7 @@ def install(app: Flask, site: Site, broadcaster: Broadcaster) -> None:
     @guard.needs(Scope.READ)
     def events() -> Response:
         access = guard.access()
-        reader = Reader(access.name, lambda: site.seen_by(access), operator=access.role is Role.OPERATOR)
+        reader = Reader(access.name, lambda: site.seen_by(access), agent=access.agent)
         pieces = broadcaster.read(reader, _last(), _still(site))
         headers = {"X-Accel-Buffering": "no"}  # nginx hands on at once what it would else collect
         return Response(pieces, content_type="text/event-stream; charset=utf-8", headers=headers)

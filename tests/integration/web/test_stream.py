@@ -59,8 +59,7 @@ class Page:
     ) -> None:  # fmt: skip
         self.events: list[Event] = []
         self.access = access or Access("anna", Scope.READ)
-        operator = self.access.role is Role.OPERATOR
-        reader = Reader(self.access.name, lambda: self.access, operator=operator)
+        reader = Reader(self.access.name, lambda: self.access, agent=self.access.agent)
         self._pieces = broadcaster.read(reader, last, still)
         self.reading = gevent.spawn(self._read)
         self.until(lambda: self.events)
@@ -212,6 +211,32 @@ def test_pages_are_told_how_many_like_them_are_open(site: Site, broadcaster: Bro
     missed(site.ledger, 2)
     boards[0].sees("opened", "opened")
     assert spread(boards[0]) == 2 * spread(anna)
+
+
+def test_whose_page_is_open_is_on_record_while_it_is(site: Site, broadcaster: Broadcaster, monkeypatch):
+    def operator(agent: str) -> Page:
+        return Page(broadcaster, Access(agent, Scope.OPERATE, ("*",), agent, Role.OPERATOR, many=False))
+
+    anna, again, boris = operator("a@x"), operator("a@x"), operator("b@x")
+    Page(broadcaster, Access("eva", Scope.READ))
+    with_page = site.ledger.people.with_open_page
+    anna.until(lambda: with_page() == {"a@x", "b@x"})
+    anna.leave()
+    boris.leave()
+    again.until(lambda: with_page() == {"a@x"})
+    again.leave()
+    again.until(lambda: with_page() == set())
+
+
+def test_whose_page_was_served_by_an_engine_that_is_gone_has_none(timed: Ledger, clock):
+    timed.people.pages_open(["a@x", "b@x"], lasts=45.0)
+    clock.forward(seconds=40)
+    timed.people.pages_open(["b@x"], lasts=45.0)
+    assert timed.people.with_open_page() == {"a@x", "b@x"}
+    clock.forward(seconds=10)
+    assert timed.people.with_open_page() == {"b@x"}
+    timed.people.pages_open([], lasts=45.0, left=["b@x"])
+    assert timed.people.with_open_page() == set()
 
 
 def test_so_many_may_read(broadcaster: Broadcaster, monkeypatch):
