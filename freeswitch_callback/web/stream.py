@@ -46,8 +46,8 @@ _PIECES, _BYTES = 50, 256 * 1024
 _AT_ONCE, _PAUSE = 10, 0.001
 """Readers who are told at once, and seconds for others' work before the next are: an engine has calls to make
 meanwhile."""
-_LOOK_COSTS = 0.005
-"""Seconds of the engine's work, about, when a page asks for its part anew. A page that looks at once shows
+_LOOK_COSTS = {"board": 0.002, "operator": 0.005}
+"""Seconds of the engine's work, about, when a page asks for its part anew; boards show much the same. A page that looks at once shows
 at once what has changed; five hundred that did would keep the engine from its calls for seconds."""
 _SAY_EVERY, _LASTS = 20.0, 45.0
 """Seconds after which it is said again that a page is open, and for which that holds."""
@@ -64,7 +64,7 @@ class Reader:
         self.name = name
         self.access = access
         self.agent = agent
-        self.operator = agent is not None
+        self.kind = "board" if agent is None else "operator"
         self.pieces: Queue[bytes | None] = Queue(_PIECES)
         self.waiting = 0  # bytes
         self.gone = False
@@ -92,7 +92,7 @@ class Broadcaster:
         self._readers: dict[int, Reader] = {}
         self._there: set[str] = set()  # agents of whom it is on record that their page is open
         self._said_at = 0.0
-        self._alike: Counter[bool] = Counter()  # readers who are operators, and others
+        self._alike: Counter[str] = Counter()  # readers by the kind of their page
         self._numbers = count()
         self._somebody = Flag()
         self._follower: Follower | None = None
@@ -132,7 +132,7 @@ class Broadcaster:
 
     def _pieces(self, reader: Reader, last: int | None, still: Callable[[], bool]) -> Iterator[bytes]:
         number = next(self._numbers)
-        self._alike[reader.operator] += 1
+        self._alike[reader.kind] += 1
         self._readers[number] = reader  # first: what comes while it catches up is not to be lost
         try:
             follower = self._followed()
@@ -148,7 +148,7 @@ class Broadcaster:
                     return
                 yield piece
         finally:
-            self._alike[reader.operator] -= 1
+            self._alike[reader.kind] -= 1
             self._readers.pop(number, None)
 
     def _caught_up(self, reader: Reader, follower: Follower, last: int | None) -> bytes:
@@ -216,7 +216,8 @@ class Broadcaster:
 
     def _spread(self, access: Access) -> int:
         """Milliseconds over which pages like this one's spread their looks at what has changed."""
-        return round(self._alike[access.role is Role.OPERATOR] * _LOOK_COSTS * 1000)
+        kind = "operator" if access.role is Role.OPERATOR else "board"
+        return round(self._alike[kind] * _LOOK_COSTS[kind] * 1000)
 
 
 class _Texts:

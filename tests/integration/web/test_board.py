@@ -102,6 +102,7 @@ def test_it_is_told_how_far_it_is_and_only_to_whoever_began_it(
     act(eva, "close", all="yes", confirmed="yes")
     assert act(eva, "close", all="yes", confirmed="yes").status_code == 503, "only so much at once"
     colleague = _supervisor(site, "boris")
+    colleague.http.application = eva.http.application
     assert colleague.open("GET", "/board/act/1").status_code == 400
     go_on.set()
     until(lambda: "data-done" in eva.open("GET", "/board/act/1").text)
