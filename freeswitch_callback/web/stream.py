@@ -47,8 +47,9 @@ _AT_ONCE, _PAUSE = 10, 0.001
 """Readers who are told at once, and seconds for others' work before the next are: an engine has calls to make
 meanwhile."""
 _LOOK_COSTS = {"board": 0.002, "operator": 0.005}
-"""Seconds of the engine's work, about, when a page asks for its part anew; boards show much the same. A page that looks at once shows
-at once what has changed; five hundred that did would keep the engine from its calls for seconds."""
+"""Seconds of the engine's work, about, when a page asks for its part anew; boards show much the same. A page
+that looks at once shows at once what has changed; five hundred that did would keep the engine from its calls
+for seconds."""
 _SAY_EVERY, _LASTS = 20.0, 45.0
 """Seconds after which it is said again that a page is open, and for which that holds."""
 _SHARE = 3
