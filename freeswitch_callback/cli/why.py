@@ -77,6 +77,7 @@ def _live(context: Context, ledger: Ledger, asked: Asked, at: datetime) -> tuple
             click.echo(output.printable(f"{node.name}: {error}"), err=True)
             away.append(node.name)
         else:
+            board.pages = ledger.people.with_open_page()
             note_rests(board, ledger, node.name, rules, at)
             boards[node.name] = board
     if not boards:

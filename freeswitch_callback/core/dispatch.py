@@ -36,7 +36,8 @@ class Operator:
     """One agent as the decision sees them. Times are epoch seconds of the switch's clock.
 
     `tiers`: the queues they serve, with level and position. `busy`: their phone has a live channel, or
-    somebody of ours holds them. `rests_until`: after a recall that they missed or declined.
+    somebody of ours holds them. `rests_until`: after a recall that they missed or declined. `page`: they have
+    theirs open.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Operator:
     idle_since: float = 0.0
     rests_until: float = 0.0
     busy: bool = False
+    page: bool = True
 
     def free_at(self) -> float | None:
         """When they are free, as far as is known now; None while something else must happen first."""
@@ -72,11 +74,13 @@ class Assignment:
 @dataclass(frozen=True, slots=True)
 class QueueRules:
     """`prefer_agent`: seconds for which a recall that is due waits for the agent whom the client talked to
-    last, if that one is on duty; 0 waits for nobody."""
+    last, if that one is on duty; 0 waits for nobody. `page`: agents accept on their page, and who has none
+    open is not asked."""
 
     mode: Mode = Mode.AGENT_FIRST
     fairness: Fairness = Fairness.LIVE_FIRST
     prefer_agent: float = 0.0
+    page: bool = False
 
 
 def free(operators: Iterable[Operator], now: float) -> list[Operator]:
@@ -135,6 +139,8 @@ class _Left:
         return (o for o in line if o.name not in self._taken and self.may_take(o, rule, recall))
 
     def may_take(self, operator: Operator, rule: QueueRules, recall: Due | None) -> bool:
+        if rule.page and not operator.page:
+            return False
         if rule.fairness is Fairness.RECALL_FIRST:
             return True
         if rule.mode is Mode.QUEUE and rule.fairness is Fairness.LIVE_FIRST:
@@ -237,11 +243,13 @@ def explain(
         until = datetime.fromtimestamp(_waits_until(recall, rule), UTC)
         text = f"waits for {recall.last_agent}, whom the client talked to last"
         return fair, Verdict(Gate.AGENT, False, text, until)
+    if ready and rule.page and not any(operator.page for operator in ready):
+        return fair, _nobody(queue, operators, now, page=True)
     if ready:
         waiting = sum(callers.waiting(q) for q in {q for operator in ready for q in operator.tiers})
         text = f"{rule.fairness}: {waiting} who wait live come first"
         return Verdict(Gate.FAIRNESS, False, text), _free(ready)
-    return fair, _nobody(queue, operators, now)
+    return fair, _nobody(queue, operators, now, page=rule.page)
 
 
 def _any(operators: Iterator[Operator]) -> bool:
@@ -252,13 +260,17 @@ def _free(ready: Sequence[Operator]) -> Verdict:
     return Verdict(Gate.AGENT, True, "free: " + ", ".join(operator.name for operator in ready[:3]))
 
 
-def _nobody(queue: str, operators: Iterable[Operator], now: float) -> Verdict:
+def _nobody(queue: str, operators: Iterable[Operator], now: float, *, page: bool) -> Verdict:
     """Why there is no free agent."""
     serving = [operator for operator in operators if queue in operator.tiers]
     on_duty = [operator for operator in serving if operator.status in ON_DUTY]
     if not on_duty:
-        who = f"none of the {len(serving)} agents of {queue} is" if serving else f"no agent of {queue} is"
-        return Verdict(Gate.AGENT, False, f"{who} on duty")
+        none = f"no agent of {queue} is on duty"
+        many = f"none of the {len(serving)} agents of {queue} is on duty"
+        return Verdict(Gate.AGENT, False, many if serving else none)
+    if page and not any(operator.page for operator in on_duty):
+        text = f"none of the {len(on_duty)} agents on duty has the page open"
+        return Verdict(Gate.AGENT, False, text)
     at = next_free(on_duty, now)
     soonest = None if at is None else datetime.fromtimestamp(at, UTC)
     return Verdict(Gate.AGENT, False, f"none of the {len(on_duty)} agents on duty is free", soonest)

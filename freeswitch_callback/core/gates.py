@@ -239,7 +239,9 @@ def do_not_call(entry: DoNotCall | None, now: datetime) -> Verdict:
     """The list of those who must not be called."""
     if entry is None or (entry.until is not None and entry.until <= now):
         return Verdict(Gate.DO_NOT_CALL, True)
-    why = f"{entry.number} is on the list" + (f" ({entry.note})" if entry.note else "")
+    why = f"{entry.number} is on the list"
+    if entry.note:
+        why = f"{entry.number} is on the list ({entry.note})"
     if entry.until is None:
         return _for_good(Gate.DO_NOT_CALL, why)
     return Verdict(Gate.DO_NOT_CALL, False, f"{why} until {_utc(entry.until)}", entry.until)

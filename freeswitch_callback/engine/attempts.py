@@ -47,7 +47,8 @@ class RecallRules:
     @property
     def queue(self) -> QueueRules:
         """What `dispatch` goes by."""
-        return QueueRules(self.mode, self.fairness, self.prefer_agent)
+        page = self.accept_within is not None and self.mode is not Mode.QUEUE
+        return QueueRules(self.mode, self.fairness, self.prefer_agent, page)
 
 
 class Attempt:

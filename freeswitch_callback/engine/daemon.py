@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from math import inf
 
@@ -110,6 +110,7 @@ class Engine:
         self._wake = Flag()
         self._recalls_changed = False
         self._next_look = 0.0  # nothing of what we know is due before (monotonic)
+        self._pages: set[str] = set()  # agents who have their page open, on whatever engine
         self.alarms = Alarms(clock)
         self.figures = Figures()
         self.loops = Loops(clock)
@@ -172,6 +173,11 @@ class Engine:
         self._wake.set()
 
     @property
+    def pages(self) -> Set[str]:
+        """The agents who have their page open; it changes."""
+        return self._pages
+
+    @property
     def stopping(self) -> Flag:
         return self._stopping
 
@@ -197,6 +203,7 @@ class Engine:
                     expired = now
                     self.figures.closed[ClosedAs.EXPIRED] += self._ledger.expire()
                     self._hear_decisions()
+                    self.look_who_has_a_page()
             except DatabaseUnreachable as error:
                 log.debug("recalls_paused", error=str(error))
                 wait = self._rules.poll
@@ -257,6 +264,19 @@ class Engine:
         if decided:
             self._hear_decisions()
         return decided
+
+    def look_who_has_a_page(self) -> None:
+        """Agents have opened or left their pages, perhaps."""
+        try:
+            pages = self._ledger.people.with_open_page()
+        except DatabaseUnreachable as error:
+            log.debug("pages_not_known", error=str(error), hint="they are asked for again")
+            return
+        came = pages - self._pages
+        self._pages.clear()
+        self._pages.update(pages)
+        if came:
+            self.wake()
 
     def _hear_decisions(self) -> None:
         try:
@@ -357,6 +377,7 @@ class _Site:
             lease=rules.lease,
             figures=engine.figures,
         )
+        self.recaller.switchboard.pages = engine.pages
         self.reported = Reported(
             self.node,
             engine.ledger,

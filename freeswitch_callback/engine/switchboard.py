@@ -130,6 +130,7 @@ class Switchboard:
         self.rests: dict[str, float] = {}
         self.recall_ended: dict[str, float] = {}
         self.free_since: dict[str, float] = {}  # as events told (epoch seconds)
+        self.pages: Collection[str] | None = None  # agents who have their page open; None: not asked
         self._lines = Lines()
         self._lately: deque[tuple[float, Event]] = (
             deque()
@@ -283,6 +284,7 @@ class Switchboard:
                 free_from=wrap_up_ends(a.last_bridge_end, a.wrap_up_time, a.ready_time),
                 idle_since=max(float(a.last_bridge_end), self.recall_ended.get(a.name, 0.0)),
                 rests_until=self.rests.get(a.name, 0.0),
+                page=self.pages is None or a.name in self.pages,
                 busy=a.name in held or a.external_calls_count > 0 or phone_of(a.contact) in phones,
             )
             for a in agents

@@ -7,6 +7,7 @@ database's clock, durations are seconds.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import partial
@@ -57,6 +58,8 @@ from freeswitch_callback.ledger.tellings import NotTaken, Outcome, Telling, take
 from freeswitch_callback.ledger.views import Away, Listed, Shown, Summary
 
 Item = TypeVar("Item")
+
+Tell = Callable[[int], None]
 
 USUAL_CAPS = CapRules()
 
@@ -539,23 +542,34 @@ class Ledger:
     def queues_seen(self, patterns: tuple[str, ...] | None = None) -> list[str]:
         return self._database.read(lambda t: figures.queues_seen(t, patterns))
 
-    def replay(self, chosen: Filter, by: str, expire: float, opening_of: OpeningOf | None = None) -> Replayed:
+    # `tell` is told how many of the chosen calls were gone through by now.
+
+    def replay(
+        self,
+        chosen: Filter,
+        by: str,
+        expire: float,
+        opening_of: OpeningOf | None = None,
+        tell: Tell | None = None,
+    ) -> Replayed:
         """Attempts 0, due now, a new expiry: `expire` seconds, or what `opening_of` says; see
         `operations.replay`."""
         replayed = Replayed()
-        for batch in self._batches(chosen):
+        for batch in self._batches(chosen, tell):
             replayed += self._sooner(
                 partial(operations.replay, recalls=batch, by=by, expire=expire, opening_of=opening_of)
             )
         return replayed
 
-    def close_recalls(self, chosen: Filter, by: str, closed_as: ClosedAs, reason: str = "") -> int:
+    def close_recalls(
+        self, chosen: Filter, by: str, closed_as: ClosedAs, reason: str = "", tell: Tell | None = None
+    ) -> int:
         """Closes the recalls that wait or are unknown; how many. `reason` becomes their note."""
         return sum(
             self._database.write(
                 partial(operations.close, recalls=batch, by=by, closed_as=closed_as, reason=reason)
             )
-            for batch in self._batches(chosen)
+            for batch in self._batches(chosen, tell)
         )
 
     def give_up(self, chosen: Filter, nodes: Collection[str], by: str) -> int:
@@ -566,11 +580,11 @@ class Ledger:
             for batch in self._batches(chosen)
         )
 
-    def postpone(self, chosen: Filter, until: datetime, by: str) -> int:
+    def postpone(self, chosen: Filter, until: datetime, by: str, tell: Tell | None = None) -> int:
         """The waiting recalls are due at `until`; how many. The expiry moves along."""
         return sum(
             self._sooner(partial(operations.postpone, recalls=batch, until=until, by=by))
-            for batch in self._batches(chosen)
+            for batch in self._batches(chosen, tell)
         )
 
     def purgeable(self, chosen: Filter, *, anonymise: bool = False) -> Affected:
@@ -583,9 +597,7 @@ class Ledger:
 
         return self._database.read(count)
 
-    def purge(
-        self, chosen: Filter, by: str, *, anonymise: bool = False, tell: Callable[[int], None] | None = None
-    ) -> int:
+    def purge(self, chosen: Filter, by: str, *, anonymise: bool = False, tell: Tell | None = None) -> int:
         """Deletes missed calls whose recall is closed, with all that belongs to them, or makes them nobody's;
         how many. Their attempts no longer count for any cap. A filter that goes by age alone also takes what
         belongs to no missed call, a day old at least. `tell` is told how many are done by now; who is killed
@@ -650,9 +662,34 @@ class Ledger:
             changed += some
         return changed
 
-    def _batches(self, chosen: Filter) -> Iterator[Sequence[int]]:
-        """The recalls behind the chosen calls, a transaction's worth at a time."""
-        return _batched(self._database.read(lambda t: views.recall_ids(t, chosen)), operations.BATCH)
+    def _batches(self, chosen: Filter, tell: Tell | None = None) -> Iterator[Sequence[int]]:
+        """The recalls behind the chosen calls, each once, a transaction's worth at a time; `tell` is told how
+        many calls were gone through. Of the time it takes a third at most: in the rest calls are made."""
+        seen: set[int] = set()
+        gone_through = 0
+        began = time.monotonic()
+        for calls in self._portions(chosen):
+            recalls = {recall for _, recall in calls} - seen
+            seen |= recalls
+            if recalls:
+                yield sorted(recalls)
+            gone_through += len(calls)
+            if tell is not None:
+                tell(gone_through)
+            gevent.sleep(2 * (time.monotonic() - began))
+            began = time.monotonic()
+
+    def _portions(self, chosen: Filter) -> Iterator[Sequence[tuple[int, int]]]:
+        if chosen.limit is not None:
+            newest = self._database.read(lambda t: views.newest_calls(t, chosen))
+            yield from _batched(newest, operations.BATCH)
+            return
+        before: int | None = None
+        while calls := self._database.read(
+            lambda t: views.chosen_calls(t, chosen, operations.BATCH, before)  # noqa: B023  run at once
+        ):
+            yield calls
+            before = calls[-1][0]
 
 
 def _swept_before(transaction: Transaction, chosen: Filter) -> datetime | None:

@@ -331,6 +331,19 @@ STEPS = (
             "CREATE UNIQUE INDEX hook_name ON hook (name)",
         ),
     ),
+    Step(
+        "open pages",
+        (
+            """
+            CREATE TABLE open_page (
+                id {id},
+                agent TEXT NOT NULL,
+                until {time} NOT NULL
+            )
+            """,
+            "CREATE UNIQUE INDEX open_page_agent ON open_page (agent)",
+        ),
+    ),
 )
 LATEST = len(STEPS)
 

@@ -289,6 +289,14 @@ class Session(Table):
     ends_at = Utc()
 
 
+class OpenPage(Table):
+    """An agent who has their page open, as far as is known `until` then; whoever serves it says so again and
+    again."""
+
+    agent = Text()
+    until = Utc()
+
+
 class Token(Table):
     """A program that may ask; `key` is the SHA-256 of its token."""
 

@@ -15,7 +15,8 @@ from freeswitch_callback.ledger.journal import note
 from freeswitch_callback.ledger.models import CLOSED, Attempt, Journal, Missed, Recall, Remark
 from freeswitch_callback.ledger.views import missed_of
 
-BATCH = 200
+BATCH = 50
+"""Recalls changed in one transaction: nobody waits long for its locks."""
 
 OpeningOf = Callable[[dict[str, Any]], Opening]
 """From a missed call's columns to what today's gates say of it."""

@@ -6,13 +6,14 @@ record lets nobody in.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from freeswitch_callback.errors import NotFound, UsageError
 from freeswitch_callback.ledger.database import Database, Row, Transaction
 from freeswitch_callback.ledger.journal import note
-from freeswitch_callback.ledger.models import Session, Token, User, clean
+from freeswitch_callback.ledger.models import OpenPage, Session, Token, User, clean
 
 MOST_SESSIONS = 20
 """Of one user; the oldest end."""
@@ -202,6 +203,31 @@ class People:
             note(transaction, by, "token revoked", token=name)
 
         self._database.write(remove)
+
+    # Pages
+
+    def pages_open(self, agents: Collection[str], lasts: float, left: Collection[str] = ()) -> None:
+        """These agents have their page open, for `lasts` seconds unless it is said again; who `left` has
+        not."""
+
+        def say(transaction: Transaction) -> None:
+            until = transaction.after(lasts)
+            gone = (OpenPage.until <= transaction.now) | (OpenPage.agent << sorted(left))
+            transaction.change(OpenPage.delete().where(gone))
+            for agent in sorted(agents):
+                written = OpenPage.insert(agent=agent, until=until).on_conflict(
+                    conflict_target=[OpenPage.agent], update={"until": until}
+                )
+                transaction.rows(written.returning(OpenPage.id))
+
+        self._database.write(say)
+
+    def with_open_page(self) -> set[str]:
+        """The agents who have their page open, on whatever engine."""
+        rows = self._database.read(
+            lambda t: t.rows(OpenPage.select(OpenPage.agent).where(OpenPage.until > t.now))
+        )
+        return {row["agent"] for row in rows}
 
 
 def _user(transaction: Transaction, name: str) -> Row | None:

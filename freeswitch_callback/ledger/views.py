@@ -13,7 +13,15 @@ import peewee
 from freeswitch_callback.core.facts import ClosedAs, Outcome
 from freeswitch_callback.errors import NotFound
 from freeswitch_callback.ledger.database import Row, Transaction
-from freeswitch_callback.ledger.filters import NEWEST_FIRST, Filter, Order, RecallFilter, covered, matching
+from freeswitch_callback.ledger.filters import (
+    NEWEST_FIRST,
+    Filter,
+    Order,
+    RecallFilter,
+    covered,
+    ids_of,
+    matching,
+)
 from freeswitch_callback.ledger.models import CLOSED, LARGEST_ID, Attempt, Journal, Missed, Recall, Remark
 
 PAGE = 1000
@@ -80,15 +88,19 @@ def page(
     order: Order = NEWEST_FIRST,
 ) -> list[Listed]:
     """`size` rows in this order, behind the call whose place (`Order.place`) is `after`."""
-    query = matching(transaction, chosen)
+    ids = ids_of(transaction, chosen, order)
     if after is not None:
-        query = query.where(order.behind(*after))
-    return _listed(transaction, order.of(query).limit(size))
+        ids = ids.where(order.behind(*after))
+    # A list, not a subquery: the planners know then how few they are.
+    found = [row["id"] for row in transaction.rows(order.of(ids).limit(size))]
+    if not found:
+        return []
+    return _listed(transaction, order.of(matching(transaction, Filter(ids=tuple(found)))))
 
 
 def count(transaction: Transaction, chosen: Filter) -> int:
     """How many missed calls the filter names, its limit included."""
-    named = matching(transaction, chosen).select(Missed.id).limit(chosen.limit)
+    named = ids_of(transaction, chosen).limit(chosen.limit)
     return int(transaction.value(peewee.Select([named], [peewee.fn.COUNT(peewee.SQL("*"))])))
 
 
@@ -213,10 +225,24 @@ def _waits(transaction: Transaction) -> list[float]:
     return [(first_sent[recall] - end).total_seconds() for recall, end in first_end.items()]
 
 
-def recall_ids(transaction: Transaction, chosen: Filter) -> list[int]:
-    """The recalls behind the missed calls that the filter names."""
-    query = newest_first(matching(transaction, chosen).select(Missed.recall)).limit(chosen.limit)
-    return sorted({row["recall"] for row in transaction.rows(query)})
+def chosen_calls(
+    transaction: Transaction, chosen: Filter, size: int | None, before: int | None
+) -> list[tuple[int, int]]:
+    """The missed calls that the filter names, each with its recall, the largest ids first: `size` of those
+    below `before`."""
+    query = ids_of(transaction, chosen).select(Missed.id, Missed.recall)
+    if before is not None:
+        query = query.where(Missed.id < before)
+    rows = transaction.rows(query.order_by(Missed.id.desc()).limit(size))
+    return [(row["id"], row["recall"]) for row in rows]
+
+
+def newest_calls(transaction: Transaction, chosen: Filter) -> list[tuple[int, int]]:
+    """As `chosen_calls`, as many of the newest as the filter's limit says."""
+    rows = transaction.rows(
+        newest_first(ids_of(transaction, chosen).select(Missed.id, Missed.recall)).limit(chosen.limit)
+    )
+    return [(row["id"], row["recall"]) for row in rows]
 
 
 def missed_of(transaction: Transaction, recall: int) -> Row | None:

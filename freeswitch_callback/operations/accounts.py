@@ -1,8 +1,8 @@
 """Users and tokens: what a name, a password and a queue pattern may be, and how they are kept.
 
 argon2 takes tens of milliseconds of a processor and 19 MB, by design. It runs in gevent's threadpool, one
-after the other, so that a storm of log-ins takes neither the hub nor the machine from the calls; who would
-wait too long is refused.
+after the other and with a pause behind each, so that a storm of log-ins takes neither the hub nor the machine
+from the calls; who would wait too long is refused.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
@@ -31,11 +32,13 @@ SHORTEST, LONGEST = 10, 1000
 """Characters of a password."""
 
 WAITING_AT_MOST = 50
-"""Passwords that wait to be looked at; half a second's work for each dozen."""
+"""Passwords that wait to be looked at; two seconds for each dozen."""
 
 # OWASP's second choice ("Password Storage Cheat Sheet"): one lane, because the others are calls' time.
 _hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 _one_at_a_time = BoundedSemaphore(1)
+_PAUSE = 3
+"""Times as long as a password took: a storm of log-ins has a quarter of one processor."""
 _waiting = 0
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}\Z")
@@ -90,9 +93,13 @@ def _in_turn(work: Callable[[], T]) -> T:
         raise TooBusy("too many log-ins at once; try again in a moment")
     _waiting += 1
     try:
-        with _one_at_a_time:
+        _one_at_a_time.acquire()
+        began = time.monotonic()
+        try:
             result: T = gevent.get_hub().threadpool.apply(work)
             return result
+        finally:
+            gevent.spawn_later(_PAUSE * (time.monotonic() - began), _one_at_a_time.release)
     finally:
         _waiting -= 1
 

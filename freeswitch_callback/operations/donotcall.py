@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
 from typing import TextIO
 
+import gevent
+
 from freeswitch_callback.core import numbers
 from freeswitch_callback.core.gates import DoNotCall
 from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.errors import UsageError
-from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.ledger import Filter, Ledger
 from freeswitch_callback.operations.times import ahead
 
 COLUMNS = ("number", "note", "until")
@@ -24,6 +26,8 @@ _PREFIX = re.compile(r"\+[1-9][0-9]{0,13}\Z")
 _BETWEEN_DIGITS = str.maketrans("", "", " ()-./")
 _LONGEST_LINE = 1 << 20
 _HEAD = 20
+_PORTION, _PAUSE = 50, 0.05
+"""Calls whose numbers are put on the list in one go, and seconds for others' work before the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,26 @@ def entry_of(text: str, rules: NumberRules, *, prefix: bool = False) -> str:
         raise UsageError(
             f"{error}; write it like +12025550100, or a prefix with its country in quotes, '+4930*'"
         ) from None
+
+
+def forbid_all(
+    ledger: Ledger, chosen: Filter, note: str, by: str, tell: Callable[[int], None] | None = None
+) -> int:
+    """Puts the numbers of the chosen calls on the list, for good; how many. `tell` is told how many calls
+    were gone through by now."""
+    forbidden: set[str] = set()
+    gone_through = 0
+    rows = ledger.listing(chosen)
+    while portion := list(islice(rows, _PORTION)):
+        new = {row["number"] for row in portion if row["number"]} - forbidden
+        if new:
+            ledger.forbid([DoNotCall(number, note=note, added_by=by) for number in sorted(new)], by)
+        forbidden |= new
+        gone_through += len(portion)
+        if tell is not None:
+            tell(gone_through)
+        gevent.sleep(_PAUSE)
+    return len(forbidden)
 
 
 def _prefix(text: str) -> str:

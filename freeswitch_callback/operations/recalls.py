@@ -55,8 +55,17 @@ def give_up_named(ledger: Ledger, chosen: Filter, nodes: Collection[str], *, by:
         ledger.give_up(chosen, nodes, by=by)
 
 
-def replay(ledger: Ledger, chosen: Filter, *, by: str, gates: Gates, now: datetime) -> Replayed:
-    """Call back again: attempts anew, due now, a new expiry. What a gate had blocked is asked about anew."""
+def replay(
+    ledger: Ledger,
+    chosen: Filter,
+    *,
+    by: str,
+    gates: Gates,
+    now: datetime,
+    tell: Callable[[int], None] | None = None,
+) -> Replayed:
+    """Call back again: attempts anew, due now, a new expiry. What a gate had blocked is asked about anew.
+    `tell` is told how many calls were gone through by now."""
 
     def today(row: dict[str, Any]) -> Opening:
         fact = Missed(
@@ -65,4 +74,4 @@ def replay(ledger: Ledger, chosen: Filter, *, by: str, gates: Gates, now: dateti
         )
         return opening(fact, gates(fact.queue), now)
 
-    return ledger.replay(chosen, by=by, expire=gates(None).expire, opening_of=today)
+    return ledger.replay(chosen, by=by, expire=gates(None).expire, opening_of=today, tell=tell)

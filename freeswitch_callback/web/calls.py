@@ -50,14 +50,14 @@ AT_ONCE = 20
 """Rows whose gates are asked at once, some milliseconds' work; then an engine that has calls to make comes
 first."""
 
-_A_TIME = Text(64, example="2026-11-23T08:00Z")
+A_TIME = Text(64, example="2026-11-23T08:00Z")
 _FILTERS: tuple[Field, ...] = (
     Field("state", OneOf(tuple(str(state) for state in State)), "What the recall is."),
     Field("reason", OneOf(tuple(str(reason) for reason in Reason)), "Why the call was missed."),
     Field("queue", Text(), "The queue, like support@default."),
     Field("number", Text(), "The caller's number, in E.164 or as the network gave it."),
-    Field("since", _A_TIME, "Called at or after: 2026-11-23, 2026-11-23T08:00Z, 2h."),
-    Field("until", _A_TIME, "Called before."),
+    Field("since", A_TIME, "Called at or after: 2026-11-23, 2026-11-23T08:00Z, 2h."),
+    Field("until", A_TIME, "Called before."),
     Field("older_than", Text(64, example="30d"), "Called longer ago than: 30d, 12h."),
 )
 _SEARCH = Field("search", Text(100), "A part of the phone, the number or the name.")
@@ -278,7 +278,7 @@ ROUTES = (
         "POST", "/missed/postpone", postpone, "Call back later; takes recalls that wait.", Scope.OPERATE,
         body=(
             *_CHOICE,
-            Field("to", _A_TIME, "When they are due: 2026-11-23T15:00Z, or a time from now, 2h."),
+            Field("to", A_TIME, "When they are due: 2026-11-23T15:00Z, or a time from now, 2h."),
             Field("for", Text(64, example="2h"), "How long from now: 30m, 2h, 1d."),
         ),
         gives=_changed(postponed=WHOLE, due_at=TIME),

@@ -17,8 +17,13 @@ from freeswitch_callback.engine.daemon import Engine
 from freeswitch_callback.engine.figures import Figures
 from freeswitch_callback.engine.gatekeeper import look
 from freeswitch_callback.engine.switchboard import Switchboard
+from freeswitch_callback.esl.callcenter import Agent
 from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.operations.checks import agent_row
+
+
+def _named(board: Switchboard, name: str) -> list[Agent]:
+    return [board.agents[name]] if name in board.agents else []
 
 
 class Live:
@@ -54,6 +59,10 @@ class Live:
         """A recall may be due sooner."""
         self._engine.wake()
 
+    def look_who_has_a_page(self) -> None:
+        """An agent has opened or left their page."""
+        self._engine.look_who_has_a_page()
+
     def decide(self, agent: str, decision: Decision) -> bool:
         """An agent's word on a recall that is offered to them; False if it comes too late."""
         return self._engine.decide(agent, decision)
@@ -71,12 +80,12 @@ class Live:
             for site in self._engine.sites
         ]
 
-    def agent_rows(self) -> list[dict[str, Any]]:
-        """The agents of all nodes, with the queues they serve."""
+    def agent_rows(self, name: str | None = None) -> list[dict[str, Any]]:
+        """The agents of all nodes, or the one of this name on each, with the queues they serve."""
         return [
             agent_row(node, agent, board.tiers.get(agent.name, ()))
             for node, board in self._boards().items()
-            for agent in board.agents.values()
+            for agent in (board.agents.values() if name is None else _named(board, name))
         ]
 
     def served_by(self, agent: str) -> tuple[str, ...]:

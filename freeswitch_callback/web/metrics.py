@@ -56,7 +56,12 @@ class _Figures(Collector):
             missed.add_metric([queue, reason], count)
         yield missed
         for name, about, label, counts in (
-            ("recalls_closed", "Recalls that this engine closed, by result.", "result", figures.closed),
+            (
+                "recalls_closed",
+                "Recalls that this engine closed (not commands, not pages).",
+                "result",
+                figures.closed,
+            ),
             ("attempts", "Attempts of this engine that are over.", "outcome", figures.outcomes),
             ("events", "Events that a node has sent.", "node", figures.events),
         ):

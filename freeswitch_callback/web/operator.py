@@ -139,7 +139,7 @@ def _now(site: Site, access: Access) -> dict[str, Any]:
     queues = access.queues or ()
     return {
         "agent": agent,
-        "rows": [row for row in site.live.agent_rows() if row["agent"] == agent],
+        "rows": site.live.agent_rows(agent),
         "card": card,
         "done": done,
         "may_say": card is not None and _said_nothing(card),

@@ -8,8 +8,9 @@ changed, and how; no number, no name: the page asks for what it shows.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from itertools import count
 
@@ -40,29 +41,48 @@ PATIENCE = 10.0
 """Seconds within which a transaction commits, or never."""
 
 MOST_READERS, MOST_OF_ONE = 1000, 20
-_PIECES = 50
-"""That wait for one reader, each of them what was new at one look."""
+_PIECES, _BYTES = 50, 256 * 1024
+"""That wait for one reader at most; each piece is what was new at one look."""
 _AT_ONCE, _PAUSE = 10, 0.001
 """Readers who are told at once, and seconds for others' work before the next are: an engine has calls to make
 meanwhile."""
+_LOOK_COSTS = {"board": 0.002, "operator": 0.005}
+"""Seconds of the engine's work, about, when a page asks for its part anew; boards show much the same. A page
+that looks at once shows at once what has changed; five hundred that did would keep the engine from its calls
+for seconds."""
+_SAY_EVERY, _LASTS = 20.0, 45.0
+"""Seconds after which it is said again that a page is open, and for which that holds."""
+_SHARE = 3
+"""Times as long as it takes to tell all readers is the pause behind it."""
 _CATCH_UP = 2 * MOST
 """Entries that a reader is told later; of one who was away for longer the page is as good as new."""
 
 
 class Reader:
-    """One open stream. `access` tells at each event anew what it may see."""
+    """One open stream. `access` tells at each event anew what it may see; `agent`: of an operator."""
 
-    def __init__(self, name: str, access: Callable[[], Access]) -> None:
+    def __init__(self, name: str, access: Callable[[], Access], *, agent: str | None = None) -> None:
         self.name = name
         self.access = access
+        self.agent = agent
+        self.kind = "board" if agent is None else "operator"
         self.pieces: Queue[bytes | None] = Queue(_PIECES)
+        self.waiting = 0  # bytes
         self.gone = False
 
     def give(self, piece: bytes | None) -> None:
-        if self.pieces.full():
+        size = len(piece or b"")
+        if self.pieces.full() or (self.waiting and self.waiting + size > _BYTES):
             self.gone = True
         else:
+            self.waiting += size
             self.pieces.put_nowait(piece)
+
+    def take(self) -> bytes | None:
+        """The next piece, None at the end. Raises `Empty` where nothing comes."""
+        piece = self.pieces.get(timeout=BEAT)
+        self.waiting -= len(piece or b"")
+        return piece
 
 
 class Broadcaster:
@@ -71,6 +91,9 @@ class Broadcaster:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._readers: dict[int, Reader] = {}
+        self._there: set[str] = set()  # agents of whom it is on record that their page is open
+        self._said_at = 0.0
+        self._alike: Counter[str] = Counter()  # readers by the kind of their page
         self._numbers = count()
         self._somebody = Flag()
         self._follower: Follower | None = None
@@ -110,13 +133,14 @@ class Broadcaster:
 
     def _pieces(self, reader: Reader, last: int | None, still: Callable[[], bool]) -> Iterator[bytes]:
         number = next(self._numbers)
+        self._alike[reader.kind] += 1
         self._readers[number] = reader  # first: what comes while it catches up is not to be lost
         try:
             follower = self._followed()
             yield b"retry: 2000\n\n" + self._caught_up(reader, follower, last)
             while not reader.gone:
                 try:
-                    piece = reader.pieces.get(timeout=BEAT)
+                    piece = reader.take()
                 except Empty:
                     if not still():
                         return
@@ -125,36 +149,54 @@ class Broadcaster:
                     return
                 yield piece
         finally:
+            self._alike[reader.kind] -= 1
             self._readers.pop(number, None)
 
     def _caught_up(self, reader: Reader, follower: Follower, last: int | None) -> bytes:
         """What a reader has missed who was here before; the first thing that any is told. It is in the line
         already: what is told twice does no harm."""
-        hello = _event("hello", {}, follower.safe)
+        spread = {"spread": self._spread(reader.access())}
+        hello = _event("hello", spread, follower.safe)
         if last is None:
             return hello
         if last > follower.safe + MOST or follower.safe - last > _CATCH_UP:
-            return _event("reset", {}, follower.safe)
+            return _event("reset", spread, follower.safe)
         missed: list[Change] = []
         while changes := self._site.ledger.following.changes(last):
             missed += changes
             if len(missed) > _CATCH_UP:
-                return _event("reset", {}, follower.safe)
+                return _event("reset", spread, follower.safe)
             last = changes[-1].id
-        return self._told(reader, missed, follower.safe) + hello
+        return self._told(reader, _Texts(missed, follower.safe)) + hello
 
     def _follow(self) -> None:
         while True:
             self._somebody.wait()
+            self._say_who_is_there()
             if not self._readers:
                 self._somebody.clear()
                 self._follower = None  # whoever comes next begins with what is new then
                 continue
+            began = time.monotonic()
             try:
                 self._tell(self._follower)
             except DatabaseError as error:
                 log.debug("stream_waits", error=str(error))
-            gevent.sleep(LOOK_EVERY)
+            gevent.sleep(max(LOOK_EVERY, _SHARE * (time.monotonic() - began)))
+
+    def _say_who_is_there(self) -> None:
+        """Recalls that are accepted on the page are offered to those who have it open."""
+        there = {reader.agent for reader in self._readers.values() if reader.agent is not None}
+        now = time.monotonic()
+        if there == self._there and (not there or now - self._said_at < _SAY_EVERY):
+            return
+        try:
+            self._site.ledger.people.pages_open(there, _LASTS, left=self._there - there)
+            changed, self._there, self._said_at = there != self._there, there, now
+            if changed:
+                self._site.live.look_who_has_a_page()
+        except DatabaseError as error:
+            log.debug("pages_not_said", error=str(error))
 
     def _tell(self, follower: Follower | None) -> None:
         if follower is None:
@@ -162,22 +204,48 @@ class Broadcaster:
         changes = follower.look(self._site.ledger.following, gevent.get_hub().loop.now())
         if not changes:
             return
+        texts = _Texts(changes, follower.safe)
         for number, reader in enumerate(list(self._readers.values()), 1):
-            if piece := self._told(reader, changes, follower.safe):
+            if piece := self._told(reader, texts):
                 reader.give(piece)
             if number % _AT_ONCE == 0:
                 gevent.sleep(_PAUSE)
 
-    def _told(self, reader: Reader, changes: Sequence[Change], safe: int) -> bytes:
+    def _told(self, reader: Reader, texts: _Texts) -> bytes:
         access = reader.access()
+        return texts.of(access, self._spread(access))
+
+    def _spread(self, access: Access) -> int:
+        """Milliseconds over which pages like this one's spread their looks at what has changed."""
+        kind = "operator" if access.role is Role.OPERATOR else "board"
+        return round(self._alike[kind] * _LOOK_COSTS[kind] * 1000)
+
+
+class _Texts:
+    """What is told of these changes. Hundreds of readers are told the same: each text is made once."""
+
+    def __init__(self, changes: Sequence[Change], safe: int) -> None:
+        self._changes = changes
+        self._safe = safe
+        self._made: dict[tuple[int, bool, int], bytes] = {}
+
+    def of(self, access: Access, spread: int) -> bytes:
+        """An operator is told of nobody else's reservation."""
+        everything = access.role is not Role.OPERATOR
         return b"".join(
-            _event("change", _shown(change, access), safe) for change in changes if access.sees(change.queue)
+            self._text(number, change, everything or change.agent == access.agent, spread)
+            for number, change in enumerate(self._changes)
+            if access.sees(change.queue)
         )
 
+    def _text(self, number: int, change: Change, mine: bool, spread: int) -> bytes:
+        key = (number, mine, spread)
+        if key not in self._made:
+            self._made[key] = _event("change", _shown(change, mine) | {"spread": spread}, self._safe)
+        return self._made[key]
 
-def _shown(change: Change, access: Access) -> dict[str, object]:
-    """An operator is told of nobody else's reservation."""
-    mine = access.role is not Role.OPERATOR or change.agent == access.agent
+
+def _shown(change: Change, mine: bool) -> dict[str, object]:
     return {
         "at": as_text(change.at),
         "what": change.what,
@@ -189,7 +257,7 @@ def _shown(change: Change, access: Access) -> dict[str, object]:
     }
 
 
-def _event(name: str, data: dict[str, object], id_: int) -> bytes:
+def _event(name: str, data: Mapping[str, object], id_: int) -> bytes:
     # JSON in ASCII has no line end of a stranger's.
     return f"id: {id_}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode("ascii")
 
@@ -199,7 +267,7 @@ def install(app: Flask, site: Site, broadcaster: Broadcaster) -> None:
     @guard.needs(Scope.READ)
     def events() -> Response:
         access = guard.access()
-        reader = Reader(access.name, lambda: site.seen_by(access))
+        reader = Reader(access.name, lambda: site.seen_by(access), agent=access.agent)
         pieces = broadcaster.read(reader, _last(), _still(site))
         headers = {"X-Accel-Buffering": "no"}  # nginx hands on at once what it would else collect
         return Response(pieces, content_type="text/event-stream; charset=utf-8", headers=headers)

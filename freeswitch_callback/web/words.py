@@ -6,6 +6,7 @@ The texts stand in English where they are used, in `_("…")`; `locale/ru.po` ha
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -106,6 +107,74 @@ GATES = {
     "agent": _("no operator is free"),
 }
 
+GATE_NAMES = {
+    "number": _("number"),
+    "country": _("country"),
+    "do not call": _("do-not-call list"),
+    "short rings": _("length of the wait"),
+    "queue": _("queue"),
+    "breaker": _("breaker"),
+    "caps": _("limits of calls"),
+    "due": _("due time"),
+    "calling hours": _("calling hours"),
+    "served": _("on the line"),
+    "fairness": _("callers who wait"),
+    "agent": _("operator"),
+}
+WHY = (
+    _("%(why)s; opens by `breaker reset`"),
+    _("too short"),
+    _("too long"),
+    _("without its area code"),
+    _("withheld"),
+    _("not a telephone number"),
+    _("not a valid number"),
+    _("an emergency number"),
+    _("a short code"),
+    _("our own"),
+    _("there is no number to call"),
+    _("numbers.deny_prefixes has %(prefix)s"),
+    _("+%(code)s belongs to no country; only numbers.allow_prefixes opens it"),
+    _("%(country)s is not in numbers.allow"),
+    _("a %(kind)s number, numbers.types does not name that"),
+    _("%(entry)s is on the list (%(note)s)"),
+    _("%(entry)s is on the list"),
+    _("gave up after %(seconds)s s, min_wait is %(least)s s"),
+    _("no queue whose agents could call back"),
+    _("all recalls to %(prefix)s… are stopped since %(since)s"),
+    _("%(recalls)s to %(prefix)s… within %(seconds)s s"),
+    _("%(recalls)s to %(whom)s within %(span)s"),
+    _("this number"),
+    _("anybody"),
+    _("24 h"),
+    _("an hour"),
+    _("a minute"),
+    _("%(recalls)s of %(queue)s up now"),
+    _("the recall is %(state)s"),
+    _("expired at %(at)s"),
+    _("from %(at)s on"),
+    _("since %(at)s"),
+    _("never open in %(where)s"),
+    _("opens %(day)s %(time)s %(where)s"),
+    _("%(zone)s (open in all %(number)s time zones of the number)"),
+    _("on a call or in a queue right now"),
+    _("%(why)s until %(until)s"),
+    _("free: %(who)s"),
+    _("%(number)s of %(queue)s"),
+    _("%(free)s free, %(waiting)s come first"),
+    _("waits for %(agent)s, whom the client talked to last"),
+    _("%(rule)s: %(number)s who wait live come first"),
+    _("none of the %(number)s agents of %(queue)s is on duty"),
+    _("no agent of %(queue)s is on duty"),
+    _("none of the %(number)s agents on duty has the page open"),
+    _("none of the %(number)s agents on duty is free"),
+    _("not asked: %(why)s"),
+    _("%(nodes)s is out of reach"),
+)
+"""What a gate may say; the first that fits is what was said. A part whose name is in `_ITSELF` is another of
+these, `recalls` a number of them, `day` a day of the week."""
+_ITSELF = ("why", "whom", "span", "who", "where", "state")
+
 
 @dataclass(frozen=True, slots=True)
 class Words:
@@ -127,6 +196,41 @@ class Words:
     def word(self, table: Mapping[str, str], key: str | None) -> str:
         """What a code is called; itself where nobody has named it."""
         return self.text(table[key]) if key is not None and key in table else (key or "")
+
+    def gate(self, said: str) -> str:
+        """A gate and what it says, `due: from 2026-11-23 08:00 UTC on`, as it is on record."""
+        gate, _colon, why = said.partition(": ")
+        return ": ".join(part for part in (self.word(GATES, gate), self.why(why)) if part)
+
+    def why(self, said: str) -> str:
+        """What a gate says; itself where nobody has named it."""
+        return said if self.language == "en" else self._why(said) or said
+
+    def _why(self, said: str) -> str | None:
+        for template in WHY:
+            found = _pattern(template).fullmatch(said)
+            parts = None if found is None else self._parts(found.groupdict())
+            if parts is not None:
+                return self.text(template) % parts
+        return None
+
+    def _parts(self, parts: Mapping[str, str]) -> dict[str, str] | None:
+        """None where a part that has to be one of ours is none."""
+        told = {name: self._part(name, part) for name, part in parts.items()}
+        if told.get("why", "") is None:
+            return None
+        return {name: parts[name] if part is None else part for name, part in told.items()}
+
+    def _part(self, name: str, part: str) -> str | None:
+        if name == "state":
+            return self.word(STATES, part)
+        if name == "day" and part[:3] in _DAYS:
+            days = get_day_names("abbreviated", locale=self.locale)
+            return f"{days[_DAYS.index(part[:3])]}{part[3:]}"
+        if name == "recalls":
+            number = part.split()[0]
+            return self.texts("%(number)s recall", "%(number)s recalls", int(number)) % {"number": number}
+        return self._why(part) if name in _ITSELF else part
 
     def length(self, seconds: float | None) -> str:
         """`45 s`, `2 min 5 s`, `1 h 10 min`."""
@@ -159,6 +263,23 @@ class Words:
 
     def percent(self, part: float | None) -> str:
         return "–" if part is None else str(format_percent(part, locale=self.locale))
+
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_PART = re.compile(r"%\\\(([a-z]+)\\\)s")
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    shapes = {
+        "recalls": "[0-9]+ recalls?",
+        "number": "[0-9]+",
+        "zone": "[^ ]+",
+        "time": "[0-9:]+",
+        "day": "[A-Z][a-z]{2}(?: [0-9-]+)?",
+    }
+    parts = _PART.sub(lambda part: f"(?P<{part[1]}>{shapes.get(part[1], '.+')})", re.escape(template))
+    return re.compile(parts, re.DOTALL)
 
 
 def _clock(minutes: int) -> str:

@@ -151,6 +151,11 @@ class House:
     def free(self, agent: str = "1001@default") -> None:
         self.sim.set_status(agent, "Available")
 
+    def open_pages(self, engine: Engine, *agents: str) -> None:
+        """These agents have their page open, and the engine knows it."""
+        self.ledger.people.pages_open(agents, lasts=60.0)
+        engine.look_who_has_a_page()
+
     def state(self, agent: str = "1001@default") -> str:
         return self.sim.agent(agent).state
 

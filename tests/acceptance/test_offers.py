@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from freeswitch_callback.core.facts import ClosedAs, Decision, Result, Say
-from freeswitch_callback.engine import offers
+from freeswitch_callback.engine import gatekeeper, offers
 from freeswitch_callback.engine.daemon import Engine
 from freeswitch_callback.errors import NotFound
 from freeswitch_callback.ledger import Became, Filter
@@ -34,6 +34,7 @@ def says(engine: Engine, attempt: int, say: Say, agent: str = AGENT, **more: Any
 def asks(house: House) -> Engine:
     """An engine that asks on the page, and one agent who is free."""
     engine = house.engine(accept_within=30.0)
+    house.open_pages(engine, AGENT, COLLEAGUE)
     house.missed()
     house.free(AGENT)
     return engine
@@ -51,6 +52,7 @@ def test_nothing_is_dialled_before_the_agent_accepts(house: House, sim: Any, ask
 
 def test_who_says_nothing_rests_and_a_colleague_is_asked(house: House, sim: Any) -> None:
     engine = house.engine(accept_within=0.2)
+    house.open_pages(engine, AGENT, COLLEAGUE)
     house.missed()
     house.free(AGENT)
     offered(house)
@@ -217,9 +219,38 @@ def test_an_agents_word_is_asked_for_again_even_if_nobody_tells(
 ) -> None:
     monkeypatch.setattr(offers, "_ASK_AGAIN", 0.1)
     engine = house.engine(accept_within=30.0)
+    house.open_pages(engine, AGENT, COLLEAGUE)
     monkeypatch.setattr(engine.sites[0].recaller, "hear_decisions", lambda: None)
     sim.client(CLIENT, Answers(after=0.02, talks=0.1))
     house.missed()
     house.free(AGENT)
     assert house.ledger.decide(AGENT, Decision(offered(house), Say.ACCEPT, "anna"))
     house.row(phone=CLIENT, closed_as="recalled")
+
+
+def test_nobody_is_asked_who_has_no_page_open(house: House, sim: Any) -> None:
+    """Their time would run out again and again; it is offered to whoever has one, served by any engine."""
+    engine = house.engine(accept_within=30.0)
+    house.missed()
+    house.free(AGENT)
+    house.free(COLLEAGUE)
+    switchboard = engine.sites[0].recaller.switchboard
+    house.until(lambda: len([o for o in switchboard.operators(()) if o.free_at() is not None]) == 2)
+    engine.wake()
+    due = house.ledger.recall(1)
+    assert due is not None
+
+    def why() -> str:
+        rules = engine.rules
+        look = gatekeeper.look(
+            due, {"fs1": switchboard}, rules.gates(None), lambda q: rules.recall(q).queue, engine.clock.now()
+        )
+        return next(str(verdict) for verdict in look if not verdict.open)
+
+    assert why() == "agent: none of the 2 agents on duty has the page open"
+    assert house.attempts() == []
+    house.ledger.people.pages_open([COLLEAGUE], lasts=60.0)  # as another engine says it
+    attempt = offered(house, COLLEAGUE)
+    assert says(engine, attempt, Say.ACCEPT, COLLEAGUE)
+    house.row(phone=CLIENT, closed_as="recalled", recalloperator=COLLEAGUE)
+    assert [one["agent"] for one in house.attempts()] == [COLLEAGUE]

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from freeswitch_callback.cli.website import served
 from freeswitch_callback.core.access import Role
 from freeswitch_callback.engine.daemon import Engine
-from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.ledger import Ledger, operations
 from freeswitch_callback.operations import accounts
 from freeswitch_callback.operations.accounts import NewUser
 from freeswitch_callback.web.site import Settings
@@ -346,6 +346,22 @@ def test_what_is_done_to_many_is_told_first(house: House, board: Page) -> None:
     assert house.ledger.open_by_state() == {"waiting": 49}
     assert {row["note"] for row in house.rows() if row["state"] == "closed"} == {"a test"}
     expect(rows.first).to_contain_text("cancelled")
+
+
+def test_what_is_done_to_all_that_match_is_told_first_and_goes_on_in_portions(
+    house: House, board: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "BATCH", 4)
+    board.fill("#search", "Caller 1")
+    expect(board.locator("#calls tbody tr:has(input)")).to_have_count(11)
+    board.get_by_label("All that match").check()
+    board.get_by_role("button", name="Close", exact=True).click()
+    expect(board.locator("#act")).to_contain_text("11 calls are closed")
+    assert house.ledger.open_by_state() == {"waiting": 60}
+    board.get_by_role("button", name="Do it").click()
+    expect(board.locator("#act [data-done]")).to_contain_text("11 calls are closed")
+    assert house.ledger.open_by_state() == {"waiting": 49}
+    assert {row["caller_name"][:8] for row in house.rows() if row["state"] == "closed"} == {"Caller 1"}
 
 
 def test_one_call_has_its_whole_story_and_the_list_a_file(house: House, board: Page) -> None:

@@ -24,6 +24,10 @@ ROWS: dict[str, list[str]] = {
     "throughput-sqlite": ["tests.bench.throughput", "--database", "sqlite"],
     "throughput-postgresql": ["tests.bench.throughput", "--database", "postgresql"],
     "engines": ["tests.bench.engines"],
+    "board-sqlite": ["tests.bench.pages", "--board", "--database", "sqlite"],
+    "board-postgresql": ["tests.bench.pages", "--board", "--database", "postgresql"],
+    "pages-sqlite": ["tests.bench.pages", "--database", "sqlite"],
+    "pages-postgresql": ["tests.bench.pages", "--database", "postgresql"],
     "start": ["tests.bench.start"],
 }
 """What is measured, and the module that does it."""

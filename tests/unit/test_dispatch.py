@@ -325,3 +325,22 @@ def test_a_caller_who_talks_does_not_wait_though_the_queue_still_counts_them():
             assert line.waiting(SUPPORT) == 0
             return
     pytest.fail("the recording has a bridge")
+
+
+@pytest.mark.parametrize("fairness", list(Fairness))
+def test_where_agents_accept_on_their_page_who_has_none_open_is_not_asked(fairness):
+    def on_page(queue):
+        return QueueRules(fairness=fairness, page=True)
+
+    away, there = agent("1001", page=False), agent("1002")
+    assert pairs([recall(1), recall(2)], [away, there], rule=on_page) == [(1, "1002")]
+    assert pairs([recall(1)], [away, there]) == [(1, "1001")], "elsewhere it does not matter"
+    assert dispatch.open_queues([away], callers(), on_page) == set()
+
+    def why(*agents):
+        told = dispatch.explain(recall(1), agents, callers(), on_page, {}, NOW)
+        return next(str(verdict) for verdict in told if not verdict.open)
+
+    assert why(away) == "agent: none of the 1 agents on duty has the page open"
+    assert why(replace(away, busy=True)) == "agent: none of the 1 agents on duty has the page open"
+    assert why(away, replace(there, busy=True)) == "agent: none of the 2 agents on duty is free"

@@ -102,6 +102,8 @@
   document.addEventListener("htmx:afterSwap", (event) => {
     tellTimes(event.target);
     if (event.target !== now) return;
+    const told = now.querySelector("[data-say]"); // it outlives the next look
+    if (told) { say(told.textContent.trim()); told.remove(); }
     const card = cardIn(now);
     if (card !== null && card !== shown) {
       ring();
@@ -163,17 +165,30 @@
   }
 
   if (body.dataset.live) {
-    const slowly = Number(body.dataset.slow || 2000);
     let source = null;
     let silent = 0;
     let soon = 0;
+    let spread = 0;
+    let looked = 0;
 
-    // What is about this agent is shown at once; the rest in its time, so that many changes cost one look.
+    // What is about this agent is shown at once. The rest too, after a while without news; while much changes, so
+    // seldom that all pages together cost the engine little: it tells over how many ms they spread their looks.
     function changed(event) {
       heard();
-      const mine = event.type === "change" && body.dataset.agent && JSON.parse(event.data).agent === body.dataset.agent;
-      if (mine) { clearTimeout(soon); soon = 0; refresh(); return; }
-      if (!soon) soon = setTimeout(() => { soon = 0; refresh(); }, slowly * (0.5 + Math.random()));
+      const told = JSON.parse(event.data);
+      spread = told.spread;
+      if (event.type === "change" && body.dataset.agent && told.agent === body.dataset.agent) look(); else lookSoon();
+    }
+
+    function look() {
+      clearTimeout(soon);
+      soon = 0;
+      looked = Date.now();
+      refresh();
+    }
+
+    function lookSoon() {
+      if (!soon) soon = setTimeout(look, Math.max(Math.random() * spread, looked + 20 * spread - Date.now()));
     }
 
     function heard() {
@@ -190,15 +205,15 @@
 
     function connect() {
       source = new EventSource(body.dataset.live);
-      source.onopen = () => { online(true); heard(); refresh(); };
+      source.onopen = () => { online(true); heard(); };
       source.onerror = () => (source.readyState === EventSource.CLOSED ? lost() : online(false));
-      for (const name of ["change", "reset"]) source.addEventListener(name, changed);
-      for (const name of ["hello", "beat"]) source.addEventListener(name, heard);
+      for (const name of ["hello", "change", "reset"]) source.addEventListener(name, changed);
+      source.addEventListener("beat", heard);
     }
 
     connect();
     window.addEventListener("pagehide", () => source.close());
-    setInterval(() => { if (!document.hidden) refresh(); }, 30000);
+    setInterval(() => { if (!document.hidden) lookSoon(); }, 30000);
   }
 
   tellTimes(document);

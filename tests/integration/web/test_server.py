@@ -147,6 +147,43 @@ def test_who_does_not_read_is_let_go_and_holds_up_nobody(server: Server):
                 gevent.sleep(0.01)
 
 
+def test_little_is_sent_ahead_to_who_does_not_read(monkeypatch):
+    """The kernel would take megabytes for each before anybody notices."""
+    monkeypatch.setattr(served, "WRITE_WITHIN", 0.2)
+    made = 0
+
+    def endless(environ, start_response):
+        nonlocal made
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        while True:
+            made += 8192
+            yield b"x" * 8192
+
+    server = Server(("127.0.0.1", 0), endless)
+    server.start()
+    with closing(connected(server)) as client, gevent.Timeout(10.0):
+        client.setsockopt(plain.SOL_SOCKET, plain.SO_RCVBUF, 4096)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not made or server.pool.free_count() < served.MOST_CONNECTIONS:
+            gevent.idle()
+    server.stop(timeout=0.1)
+    assert made < 600_000
+
+
+def test_an_answer_on_a_used_connection_waits_for_no_confirmation(start, monkeypatch):
+    """What is written in two parts is held up by 40 ms otherwise (Nagle and late confirmations)."""
+    serving = []
+    handle = served._Handler.handle
+    monkeypatch.setattr(
+        served._Handler, "handle", lambda self: (serving.append(self.socket), handle(self))[1]
+    )
+    server = start()
+    with closing(connected(server)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        one_answer(client)
+        assert serving[0].getsockopt(plain.IPPROTO_TCP, plain.TCP_NODELAY)
+
+
 def test_one_address_has_only_so_many_connections(start, monkeypatch):
     monkeypatch.setattr(served, "MOST_OF_ONE_ADDRESS", 3)
     server = start()

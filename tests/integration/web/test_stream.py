@@ -59,7 +59,8 @@ class Page:
     ) -> None:  # fmt: skip
         self.events: list[Event] = []
         self.access = access or Access("anna", Scope.READ)
-        self._pieces = broadcaster.read(Reader(self.access.name, lambda: self.access), last, still)
+        reader = Reader(self.access.name, lambda: self.access, agent=self.access.agent)
+        self._pieces = broadcaster.read(reader, last, still)
         self.reading = gevent.spawn(self._read)
         self.until(lambda: self.events)
 
@@ -176,6 +177,67 @@ def test_a_reader_who_does_not_read_is_let_go_and_the_others_are_told(
     assert stalled.pieces.qsize() <= 3
     assert len(list(stream_of_it)) <= 3
     assert len(broadcaster) == 1
+
+
+def test_what_waits_for_a_reader_is_bounded_in_bytes(broadcaster: Broadcaster, monkeypatch):
+    monkeypatch.setattr(stream, "_BYTES", 1000)
+    reader = Reader("stalled", lambda: Access("stalled", Scope.READ))
+    reading = broadcaster.read(reader, None, lambda: True)
+    next(reading)
+    reader.give(b"x" * 900)
+    assert next(reading) == b"x" * 900
+    reader.give(b"x" * 600)
+    assert not reader.gone, "what was read waits no more"
+    reader.give(b"x" * 600)
+    assert reader.gone
+    assert reader.waiting == 600
+    reading.close()
+
+
+def test_pages_are_told_how_many_like_them_are_open(site: Site, broadcaster: Broadcaster):
+    """So that hundreds do not look at once: each kind of page has a spread of its own."""
+
+    def spread(page: Page) -> int:
+        return page.events[-1]["spread"]
+
+    boards = [Page(broadcaster, Access(f"eva{number}", Scope.READ)) for number in range(3)]
+    operator = Access("anna", Scope.OPERATE, ("*",), "a@x", Role.OPERATOR, many=False)
+    anna = Page(broadcaster, operator)
+    missed(site.ledger, 1)
+    for page in (*boards, anna):
+        page.sees("opened")
+    assert [spread(page) for page in boards] == [3 * 2] * 3, "milliseconds"
+    assert spread(anna) == 5
+    boards.pop().leave()
+    missed(site.ledger, 2)
+    boards[0].sees("opened", "opened")
+    assert spread(boards[0]) == 2 * 2
+
+
+def test_whose_page_is_open_is_on_record_while_it_is(site: Site, broadcaster: Broadcaster, monkeypatch):
+    def operator(agent: str) -> Page:
+        return Page(broadcaster, Access(agent, Scope.OPERATE, ("*",), agent, Role.OPERATOR, many=False))
+
+    anna, again, boris = operator("a@x"), operator("a@x"), operator("b@x")
+    Page(broadcaster, Access("eva", Scope.READ))
+    with_page = site.ledger.people.with_open_page
+    anna.until(lambda: with_page() == {"a@x", "b@x"})
+    anna.leave()
+    boris.leave()
+    again.until(lambda: with_page() == {"a@x"})
+    again.leave()
+    again.until(lambda: with_page() == set())
+
+
+def test_whose_page_was_served_by_an_engine_that_is_gone_has_none(timed: Ledger, clock):
+    timed.people.pages_open(["a@x", "b@x"], lasts=45.0)
+    clock.forward(seconds=40)
+    timed.people.pages_open(["b@x"], lasts=45.0)
+    assert timed.people.with_open_page() == {"a@x", "b@x"}
+    clock.forward(seconds=10)
+    assert timed.people.with_open_page() == {"b@x"}
+    timed.people.pages_open([], lasts=45.0, left=["b@x"])
+    assert timed.people.with_open_page() == set()
 
 
 def test_so_many_may_read(broadcaster: Broadcaster, monkeypatch):
