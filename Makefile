@@ -35,7 +35,7 @@ demo: $(VENV)/.installed
 
 # All of it, or what TESTS names. Half of it runs beside the rest: a machine has two cores at least.
 HALF := tests/acceptance/test_a_day.py tests/acceptance/test_pages.py tests/acceptance/test_tutorial.py \
-	tests/acceptance/test_web.py tests/integration/web
+	tests/acceptance/test_web.py tests/integration/ledger tests/integration/web
 ifdef TESTS
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(TESTS)

@@ -250,7 +250,7 @@ def _run(url: str, statements: Sequence[str]) -> None:
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            for statement in statements:
+            for statement in (*statements, "VACUUM ANALYZE"):  # as autovacuum does within a minute
                 cursor.execute(statement)
 
 
