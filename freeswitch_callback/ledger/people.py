@@ -214,10 +214,9 @@ class People:
             until = transaction.after(lasts)
             gone = (OpenPage.until <= transaction.now) | (OpenPage.agent << sorted(left))
             transaction.change(OpenPage.delete().where(gone))
-            for agent in sorted(agents):
-                written = OpenPage.insert(agent=agent, until=until).on_conflict(
-                    conflict_target=[OpenPage.agent], update={"until": until}
-                )
+            if agents:
+                written = OpenPage.insert_many([{"agent": agent, "until": until} for agent in sorted(agents)])
+                written = written.on_conflict(conflict_target=[OpenPage.agent], preserve=[OpenPage.until])
                 transaction.rows(written.returning(OpenPage.id))
 
         self._database.write(say)

@@ -31,7 +31,7 @@ from freeswitch_callback.web.site import Site
 
 log = structlog.get_logger(__name__)
 
-LOOK_EVERY = 0.1
+LOOK_EVERY = 0.05
 """Seconds between two looks at the journal, while anybody reads."""
 
 BEAT = 10.0
@@ -46,10 +46,10 @@ _PIECES, _BYTES = 50, 256 * 1024
 _AT_ONCE, _PAUSE = 10, 0.001
 """Readers who are told at once, and seconds for others' work before the next are: an engine has calls to make
 meanwhile."""
-_LOOK_COSTS = {"board": 0.002, "operator": 0.005}
-"""Seconds of the engine's work, about, when a page asks for its part anew; boards show much the same. A page
-that looks at once shows at once what has changed; five hundred that did would keep the engine from its calls
-for seconds."""
+_ROOM = {"board": 0.003, "operator": 0.02}
+"""Seconds, for each page of a kind, over which they spread their looks at a change: some times as long as a
+look takes the engine (boards show much the same). A page that looks at once shows at once what has changed;
+five hundred that did would keep the engine from its calls for seconds."""
 _SAY_EVERY, _LASTS = 20.0, 45.0
 """Seconds after which it is said again that a page is open, and for which that holds."""
 _SHARE = 3
@@ -218,7 +218,7 @@ class Broadcaster:
     def _spread(self, access: Access) -> int:
         """Milliseconds over which pages like this one's spread their looks at what has changed."""
         kind = "operator" if access.role is Role.OPERATOR else "board"
-        return round(self._alike[kind] * _LOOK_COSTS[kind] * 1000)
+        return round(self._alike[kind] * _ROOM[kind] * 1000)
 
 
 class _Texts:

@@ -141,7 +141,7 @@ class Page:
         looked = 0.0
         while True:
             self._changed.wait()
-            gevent.sleep(max(random.random() * self._spread, looked + 20 * self._spread - time.monotonic()))
+            gevent.sleep(max(random.random() * self._spread, looked + 5 * self._spread - time.monotonic()))
             self._changed.clear()
             looked = time.monotonic()
             status, body = self._connection.get(self._part)

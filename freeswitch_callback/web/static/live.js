@@ -188,7 +188,7 @@
     }
 
     function lookSoon() {
-      if (!soon) soon = setTimeout(look, Math.max(Math.random() * spread, looked + 20 * spread - Date.now()));
+      if (!soon) soon = setTimeout(look, Math.max(Math.random() * spread, looked + 5 * spread - Date.now()));
     }
 
     function heard() {

@@ -206,12 +206,12 @@ def test_pages_are_told_how_many_like_them_are_open(site: Site, broadcaster: Bro
     missed(site.ledger, 1)
     for page in (*boards, anna):
         page.sees("opened")
-    assert [spread(page) for page in boards] == [3 * 2] * 3, "milliseconds"
-    assert spread(anna) == 5
+    assert [spread(page) for page in boards] == [3 * 3] * 3, "milliseconds"
+    assert spread(anna) == 20
     boards.pop().leave()
     missed(site.ledger, 2)
     boards[0].sees("opened", "opened")
-    assert spread(boards[0]) == 2 * 2
+    assert spread(boards[0]) == 2 * 3
 
 
 def test_whose_page_is_open_is_on_record_while_it_is(site: Site, broadcaster: Broadcaster, monkeypatch):
