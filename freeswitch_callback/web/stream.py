@@ -52,7 +52,7 @@ look takes the engine (boards show much the same). A page that looks at once sho
 five hundred that did would keep the engine from its calls for seconds."""
 _SAY_EVERY, _LASTS = 20.0, 45.0
 """Seconds after which it is said again that a page is open, and for which that holds."""
-_SHARE = 3
+_SHARE = 9
 """Times as long as it takes to tell all readers is the pause behind it."""
 _CATCH_UP = 2 * MOST
 """Entries that a reader is told later; of one who was away for longer the page is as good as new."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
+import os
 import re
+import sys
+from types import SimpleNamespace
 
 import gevent
 import pytest
@@ -131,3 +135,19 @@ def test_each_scope_has_what_is_in_those_before_it():
 def test_what_fits_not_together_is_told(user, said: str):
     with pytest.raises(UsageError, match=said):
         NewUser("anna", **user)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has a niceness of its own with Linux")
+def test_passwords_are_looked_at_when_nobody_else_wants_the_processor(monkeypatch: pytest.MonkeyPatch):
+    calls = os.getpriority(os.PRIO_PROCESS, 0)
+    seen = []
+    thread = _thread.get_native_id
+
+    def look(*_):
+        seen.append(os.getpriority(os.PRIO_PROCESS, thread()))
+        return True
+
+    monkeypatch.setattr(accounts, "_hasher", SimpleNamespace(verify=look))
+    accounts.right_password(None, "correct horse battery")
+    assert seen == [max(10, calls)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == calls
