@@ -137,7 +137,9 @@ def rejected_on_the_page(centre: Centre) -> str:
 
 
 def offered(centre: Centre, agent: str) -> int:
-    """The attempt that waits for this agent's word, once there is one and they are reserved."""
+    """The attempt that waits for this agent's word, who has their page open, once there is one and they are
+    reserved."""
+    centre.ledger.people.pages_open([agent], 60.0)
     centre.until(
         lambda: centre.ledger.at_hand(agent) is not None and centre.state(agent) == "Reserved",
         20,
