@@ -98,7 +98,7 @@ class Tapped:
 class WatchedLedger:
     """A ledger whose calls are counted while they last: SQLite works in a thread that gevent does not see."""
 
-    def __init__(self, ledger: Ledger, traffic: Traffic) -> None:
+    def __init__(self, ledger: Any, traffic: Traffic) -> None:
         self._ledger = ledger
         self._traffic = traffic
 
@@ -106,6 +106,8 @@ class WatchedLedger:
         method, traffic = getattr(self._ledger, name), self._traffic
         if name == "listen":  # lasts as long as the engine
             return method
+        if not callable(method):  # a part of it
+            return WatchedLedger(method, traffic)
 
         @functools.wraps(method)
         def call(*args: Any, **kwargs: Any) -> Any:
