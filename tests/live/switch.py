@@ -33,6 +33,8 @@ AGENTS = {
 """By queue, the agents' numbers."""
 
 _FOLDERS = ("log", "db", "run", "tmp", "storage", "rec", "cache", "sounds", "certs", "cdr")
+_SOUND = 20000
+"""The first port for sound: all lie below those that the kernel gives to whoever asks for any."""
 _PORTS = 4000
 _UP_WITHIN = 60.0
 
@@ -69,7 +71,7 @@ class Switch:
     def __init__(self, binary: Path, folder: Path, number: int = 0) -> None:
         self._binary = binary
         self.folder = folder
-        self._sound = 30000 + number * _PORTS
+        self._sound = _SOUND + number * _PORTS
         self.port, self.sip = free_port(), free_port(socket.SOCK_DGRAM)
         self._world = free_port(socket.SOCK_DGRAM)
         self.told: list[Told] = []
