@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--rows kill,steps] [--short] [--seed N] [--table FILE]`."""
+"""`python -m tests.chaos [--rows kill,steps] [--short] [--seed N] [--lasts S] [--table FILE]`."""
 
 from gevent import monkey
 
@@ -20,17 +20,18 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="fewer runs, under 10 minutes")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=int, help="so many runs of each row, whatever its own number is")
+    parser.add_argument("--lasts", type=float, help="so many seconds the row `load` has its load for")
     parser.add_argument("--table", type=Path, help="write the results there, as reStructuredText")
     parser.add_argument("--here", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     _find_rows()
     if asked.here:
-        suite.run_here(asked.here, asked.seed, asked.short, asked.runs)
+        suite.run_here(asked.here, asked.seed, asked.short, asked.runs, asked.lasts)
         return 0
     names = asked.rows.split(",") if asked.rows else list(suite.ROWS)
     if unknown := set(names) - suite.ROWS.keys():
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(suite.ROWS)}")
-    results = suite.run_all(names, asked.seed, asked.short, asked.runs)
+    results = suite.run_all(names, asked.seed, asked.short, asked.runs, asked.lasts)
     if asked.table:
         asked.table.write_text(suite.table(results))
     failed = [result.row.name for result in results if result.verdict != "ok"]

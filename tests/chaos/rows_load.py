@@ -26,6 +26,8 @@ _EVERY = 0.5
 _DISTURBED = 12
 """So often is the connection cut, or the database away for a moment."""
 _AWAY = 1.5
+_ABANDONED_KEPT = 60
+"""Seconds, as FreeSWITCH's own configuration has it: an engine's look at a queue reads all of these."""
 _MORE = {"memory": 4096, "descriptors": 2, "threads": 2, "greenlets": 3}
 """By so much (kB of memory) the last quarter after the warm-up may be above the first."""
 
@@ -39,8 +41,15 @@ _MORE = {"memory": 4096, "descriptors": 2, "threads": 2, "greenlets": 3}
     limit=1500.0,
 )
 def under_load_for_long(given: Given) -> Counts:
-    world = World(given.folder, given.random, database="postgresql", mode="agent-first", lease=10.0)
-    lasts = _SHORT if given.short else _LONG
+    world = World(
+        given.folder,
+        given.random,
+        database="postgresql",
+        mode="agent-first",
+        lease=10.0,
+        abandoned_kept=_ABANDONED_KEPT,
+    )
+    lasts = given.lasts or (_SHORT if given.short else _LONG)
     try:
         [engine] = world.engines
         engine.start()

@@ -52,12 +52,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class Given:
-    """What a row is given: how many runs, chance that repeats with its seed, and a folder to work in."""
+    """What a row is given: how many runs, chance that repeats with its seed, a folder to work in, and
+    how many seconds of load, unless it is the row that knows."""
 
     runs: int
     random: Random
     folder: Path
     short: bool
+    lasts: float | None = None
 
 
 @dataclass(frozen=True)
@@ -119,32 +121,35 @@ class Result:
         return f"{self.row.name:<18} {counted}  {self.seconds:.0f} s  {self.verdict}"
 
 
-def run_here(name: str, seed: int, short: bool, runs: int | None) -> None:
+def run_here(name: str, seed: int, short: bool, runs: int | None, lasts: float | None) -> None:
     """Run one row in this process; its counts go to standard output, as JSON."""
     chosen = ROWS[name]
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{name}-"))
-    given = Given(runs or chosen.runs(short), Random(f"{seed} {name}"), folder, short)
+    given = Given(runs or chosen.runs(short), Random(f"{seed} {name}"), folder, short, lasts)
     counts = chosen.run(given)
     if counts.kept:  # else somebody will want to see what is in there
         shutil.rmtree(folder)
     print(json.dumps(asdict(counts)), flush=True)
 
 
-def run_all(names: Iterable[str], seed: int, short: bool, runs: int | None) -> list[Result]:
+def run_all(
+    names: Iterable[str], seed: int, short: bool, runs: int | None, lasts: float | None
+) -> list[Result]:
     """Run rows side by side, those first that may take longest; each prints its line when it is over."""
 
     def one(chosen: Row) -> Result:
         words = [sys.executable, "-m", "tests.chaos", "--here", chosen.name, "--seed", str(seed)]
         words += ["--short"] * short + (["--runs", str(runs)] if runs else [])
+        words += ["--lasts", str(lasts)] if lasts else []
         if chosen.busy:
             words = ["nice", *words]
-        started = time.monotonic()
+        started, limit = time.monotonic(), chosen.limit + (lasts or 0.0)
         try:
-            done = subprocess.run(words, stdout=subprocess.PIPE, timeout=chosen.limit, text=True)
+            done = subprocess.run(words, stdout=subprocess.PIPE, timeout=limit, text=True)
             told = done.stdout.splitlines()[-1:]
             trouble = f"exit status {done.returncode}" if done.returncode or not told else ""
         except subprocess.TimeoutExpired:
-            told, trouble = [], f"not over in {chosen.limit:.0f} s"
+            told, trouble = [], f"not over in {limit:.0f} s"
         counts = Counts() if trouble else Counts(**json.loads(told[0]))
         result = Result(chosen, counts, time.monotonic() - started, trouble)
         print("\n    ".join([result.line(), *filter(None, [trouble]), *counts.notes[:20]]), flush=True)

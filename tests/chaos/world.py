@@ -73,8 +73,10 @@ class World:
         lease: float = 1.5,
         second_look: float = 0.7,
         talks: tuple[float, float] = (0.05, 0.4),
+        abandoned_kept: int = 3600,
         url: str | None = None,
     ) -> None:
+        """`abandoned_kept`: seconds for which a queue knows who has given up."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.random = folder, random
         self.talks = talks
@@ -84,7 +86,7 @@ class World:
         self.overlaps = 0  # dialled on one node while up on another
         self.disturbed = 0  # an agent's phone rang while they were in another call
         self._asked: dict[str, float] = {}
-        self.sims = [self._simulator(agents) for _ in range(nodes)]
+        self.sims = [self._simulator(agents, abandoned_kept) for _ in range(nodes)]
         self.url = url or _new_database(database, folder)
         self.ledger = Ledger(self.url)
         self.ledger.migrate()
@@ -94,9 +96,9 @@ class World:
 
     # --- the house -------------------------------------------------------------------------------------
 
-    def _simulator(self, agents: int) -> Watched:
+    def _simulator(self, agents: int, abandoned_kept: int) -> Watched:
         sim = Watched(seed=self.random.randrange(10**9))
-        sim.add_queue(QUEUE, extension=EXTENSION, discard_abandoned_after=3600)
+        sim.add_queue(QUEUE, extension=EXTENSION, discard_abandoned_after=abandoned_kept)
         for number in range(1, agents + 1):
             name = f"{1000 + number}@default"
             after = self.random.uniform(0.01, 0.08)
