@@ -24,8 +24,8 @@ from freeswitch_callback.web.live import Live
 from freeswitch_callback.web.messages import Answer, Ask, News, Question, Rules, Start, Taken, Word
 from freeswitch_callback.web.pipe import Pipe
 
-ANSWERED_WITHIN = 10.0
-"""Seconds; as long as a write may wait for a lock."""
+ANSWERED_WITHIN = 5.0
+"""Seconds for an answer; whoever has asked stands before a page."""
 
 SILENT_AFTER = 5.0
 """Seconds without a word after which an engine, that says one each second, is not there."""
