@@ -15,6 +15,7 @@ from gevent import socket
 
 from freeswitch_callback.cli.engine_rules import engine_rules
 from freeswitch_callback.config import parse
+from freeswitch_callback.core.access import Role
 from freeswitch_callback.core.facts import Decision, Say
 from freeswitch_callback.core.gates import GateRules
 from freeswitch_callback.engine.alarms import Name
@@ -22,8 +23,8 @@ from freeswitch_callback.engine.daemon import Engine
 from freeswitch_callback.errors import DatabaseUnreachable, EngineAway
 from freeswitch_callback.esl.callcenter import Agent
 from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.web import operator, told
 from freeswitch_callback.web import pipe as pipes
-from freeswitch_callback.web import told
 from freeswitch_callback.web.changes import AT_ONCE, Changes
 from freeswitch_callback.web.inside import Inside
 from freeswitch_callback.web.messages import News, Start
@@ -32,7 +33,7 @@ from freeswitch_callback.web.site import Settings, Site
 from freeswitch_callback.web.teller import Teller
 from freeswitch_callback.web.told import Told
 from tests.integration.web.test_api import SUPPORT, missed
-from tests.web import GATES, engine_of, program
+from tests.web import GATES, ORIGIN, Browser, add_user, engine_of, program
 
 DECISION = Decision(1, Say.ACCEPT, "anna")
 
@@ -205,6 +206,16 @@ def test_an_engine_that_does_not_answer_is_an_error_soon(
     response = asks("GET", "/missed/1/why")
     assert response.status_code == 503
     assert "the engine does not answer" in response.json["detail"]
+    add_user(ledger, "anna", Role.OPERATOR, agent="1001@default")
+    monkeypatch.setattr(operator, "_own", lambda *_: 1)
+    anna = Browser(site)
+    anna.log_in()
+    said = anna.http.post(
+        "/me/say",
+        data={"attempt": "1", "say": "accept"},
+        headers={"Origin": ORIGIN, "X-CSRF-Token": anna.csrf, "HX-Request": "true"},
+    )
+    assert (said.status_code, "look before you repeat it" in said.text) == (503, True)
     both.until(lambda: not both.told.ready)
     for _ in range(500):  # more than wait for an engine that does not read
         both.told.wake()
@@ -235,7 +246,7 @@ def test_hours_and_numbers_of_a_configuration_can_be_told():
     configuration = parse(
         'database.url = "sqlite:////x"\nfreeswitch = [{ password = "x" }]\n'
         'numbers = { allow = ["US"], extensions = ["1..."] }\n'
-        'recall.caller_id_number = "+12025559999"\nrecall.holidays = "US"\n'
+        'recall.caller_id_number = "+12025559999"\nrecall.holidays = ["US"]\n'
         f'recall.queues."{SUPPORT}".mode = "client-first"\n'
     )
     rules = engine_rules(configuration)
