@@ -16,6 +16,7 @@
     │   ├── NotOurDatabase            a file or a database of somebody else
     │   ├── SchemaTooNew              written by a newer release than this one
     │   └── SchemaTooOld              `freeswitch-callback migrate` was not run
+    ├── EngineAway                 1  the engine did not answer the process that serves its pages
     ├── NotFound                   1  no such missed call
     ├── IllegalMove                1  a recall cannot go from this state to that one; nothing was changed
     └── UnsafeValue                1  a value that must never reach a FreeSWITCH command
@@ -87,6 +88,10 @@ class SchemaTooNew(DatabaseError):
 
 
 class SchemaTooOld(DatabaseError):
+    pass
+
+
+class EngineAway(CallbackError):
     pass
 
 

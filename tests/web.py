@@ -21,7 +21,7 @@ from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.operations import accounts
 from freeswitch_callback.operations.accounts import NewUser
 from freeswitch_callback.web import app
-from freeswitch_callback.web.live import Live
+from freeswitch_callback.web.inside import Inside
 from freeswitch_callback.web.site import Settings, Site
 
 PASSWORD = "correct horse battery"
@@ -41,7 +41,7 @@ def engine_of(ledger: Ledger) -> Engine:
 def site_of(ledger: Ledger, engine: Engine | None = None, **settings: Any) -> Site:
     engine = engine or engine_of(ledger)
     rules = engine.rules
-    return Site(ledger, Live(engine), rules.gates, rules.recall, Settings(**settings))
+    return Site(ledger, Inside(engine), rules.gates, rules.recall, Settings(**settings))
 
 
 class Program:

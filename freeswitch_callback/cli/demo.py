@@ -17,13 +17,13 @@ import gevent
 from gevent.event import Event
 
 from freeswitch_callback.cli import output
-from freeswitch_callback.cli.service import log_to_stderr
 from freeswitch_callback.config_values import Wrong, as_address
 from freeswitch_callback.core.capture import CaptureRules
 from freeswitch_callback.core.gates import GateRules
 from freeswitch_callback.core.schedule import RetryRules
 from freeswitch_callback.engine.attempts import RecallRules
 from freeswitch_callback.engine.daemon import Engine, EngineRules, NodeAddress
+from freeswitch_callback.engine.stderr import log_to_stderr
 from freeswitch_callback.errors import ConfigurationError
 from freeswitch_callback.ledger import Filter, Ledger, Summary
 
@@ -119,7 +119,7 @@ def demo(seed: int, seconds: int, agents: int, listen: tuple[str, int], database
                 patience=5.0,
                 talk=(2.0, 5.0),
             )
-            with _pages(engine, Ledger(url), listen, day.agents[0]):
+            with _pages(engine, ledger, url, listen, day.agents[0]):
                 _watch(ledger, seconds, stopped, running)
             engine.stop()
             running.get()
@@ -132,12 +132,13 @@ def demo(seed: int, seconds: int, agents: int, listen: tuple[str, int], database
 
 
 @contextmanager
-def _pages(engine: Engine, ledger: Ledger, listen: tuple[str, int], agent: str) -> Iterator[None]:
+def _pages(engine: Engine, ledger: Ledger, url: str, listen: tuple[str, int], agent: str) -> Iterator[None]:
     """The pages, with an operator and a supervisor whose passwords are printed. Where the port is taken, any
     other."""
     from freeswitch_callback.cli.website import served
     from freeswitch_callback.core.access import Role
     from freeswitch_callback.operations import accounts
+    from freeswitch_callback.web.process import PagesProcess
     from freeswitch_callback.web.site import Settings
 
     users = [
@@ -149,13 +150,17 @@ def _pages(engine: Engine, ledger: Ledger, listen: tuple[str, int], agent: str) 
         if ledger.people.user(user.name) is not None:  # of an earlier demo in the same database
             ledger.people.remove_user(user.name, "demo")
         accounts.add_user(ledger, user, password, "demo")
+
+    def process(at: tuple[str, int]) -> PagesProcess:
+        return PagesProcess(engine, url, None, Settings(), at, log_level="error")
+
     with ExitStack() as serving:
         try:
-            site = serving.enter_context(served(ledger, engine, Settings(), listen))
+            pages = serving.enter_context(served(process(listen)))
         except ConfigurationError as error:
             click.echo(f"{error}; taking another port", err=True)
-            site = serving.enter_context(served(ledger, engine, Settings(), (listen[0], 0)))
-        click.echo(f"Pages: {site.address}")
+            pages = serving.enter_context(served(process((listen[0], 0))))
+        click.echo(f"Pages: {pages.address}")
         for user, password in zip(users, passwords, strict=True):
             click.echo(f"  log in as {user.name:<10}  with {password}")
         yield

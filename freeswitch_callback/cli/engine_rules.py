@@ -64,6 +64,7 @@ def engine_rules(configuration: Configuration) -> EngineRules:
         gates=lambda queue: gate_rules(configuration, queue),
         recall=lambda queue: recall_rules(configuration, queue),
         poll=configuration.poll,
+        queues=tuple(configuration.queues),
         cdr_folders=configuration.capture.cdr_folder,
     )
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
@@ -21,6 +19,7 @@ from freeswitch_callback.cli.engine_rules import addresses, engine_rules, open_s
 from freeswitch_callback.cli.options import now, output_format
 from freeswitch_callback.config import Configuration, load
 from freeswitch_callback.engine.daemon import Engine
+from freeswitch_callback.engine.stderr import log_to_stderr
 from freeswitch_callback.engine.systemd import Systemd
 from freeswitch_callback.engine.watchdog import Watchdog
 from freeswitch_callback.engine.webhooks import Target, Webhooks
@@ -30,26 +29,12 @@ from freeswitch_callback.operations import checks
 from freeswitch_callback.operations.checks import Level
 
 if TYPE_CHECKING:
-    from freeswitch_callback.web.site import Site
+    from freeswitch_callback.web.process import PagesProcess
 
 log = structlog.get_logger(__name__)
 
 _RELOAD_TAKES = 1.0
 """Seconds after which systemd is told that a reload is done."""
-
-
-def log_to_stderr(level: str, *, colours: bool | None = None) -> None:
-    """One event a line, for people on a terminal and for journald."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.ExceptionRenderer(),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() if colours is None else colours),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 @click.command()
@@ -82,8 +67,11 @@ def run(context: Context, log_level: str) -> None:
         signal.signal(number, lambda *_: engine.stop())
     signal.signal(signal.SIGHUP, lambda *_: asked_to_reload.set())
     try:
-        with _webhooks(context.configuration, engine), _website(context.configuration, engine) as site:
-            reloading = gevent.spawn(_reload, context, engine, asked_to_reload, systemd, site)
+        with (
+            _webhooks(context.configuration, engine),
+            _website(context.configuration, engine, log_level) as pages,
+        ):
+            reloading = gevent.spawn(_reload, context, engine, asked_to_reload, systemd, pages)
             try:
                 engine.run()
             finally:
@@ -117,15 +105,19 @@ def _webhooks(configuration: Configuration, engine: Engine) -> Iterator[None]:
             telling.kill(timeout=1.0)
 
 
-def _website(configuration: Configuration, engine: Engine) -> AbstractContextManager[Site | None]:
+def _website(
+    configuration: Configuration, engine: Engine, log_level: str
+) -> AbstractContextManager[PagesProcess | None]:
     if configuration.web is None:
         return nullcontext()
-    from freeswitch_callback.cli.website import website  # an engine without pages waits not for Flask
+    from freeswitch_callback.cli.website import website  # an engine without pages has no need of it
 
-    return website(configuration, configuration.web, engine)
+    return website(configuration, configuration.web, engine, log_level=log_level)
 
 
-def _reload(context: Context, engine: Engine, asked: Flag, systemd: Systemd, site: Site | None) -> None:
+def _reload(
+    context: Context, engine: Engine, asked: Flag, systemd: Systemd, pages: PagesProcess | None
+) -> None:
     """Read the configuration again whenever asked to."""
     running = context.configuration
     while asked.wait():
@@ -134,7 +126,7 @@ def _reload(context: Context, engine: Engine, asked: Flag, systemd: Systemd, sit
         # The recalls that wait are looked at anew once the database is there; nobody waits for that.
         done = gevent.spawn_later(_RELOAD_TAKES, systemd.reloaded)
         try:
-            _read_again(context, engine, running, site)
+            _read_again(context, engine, running, pages)
         except DatabaseUnreachable:
             return  # stopping
         finally:
@@ -142,7 +134,7 @@ def _reload(context: Context, engine: Engine, asked: Flag, systemd: Systemd, sit
         systemd.reloaded()
 
 
-def _read_again(context: Context, engine: Engine, running: Configuration, site: Site | None) -> None:
+def _read_again(context: Context, engine: Engine, running: Configuration, pages: PagesProcess | None) -> None:
     try:
         fresh = load(context.path)
         rules = engine_rules(fresh)
@@ -155,10 +147,10 @@ def _read_again(context: Context, engine: Engine, running: Configuration, site: 
             hint="[database], [[freeswitch]], capture.spool, [[webhook]], and where [web] listens stay",
         )
     engine.reload(rules)
-    if site is not None and fresh.web is not None:
+    if pages is not None and fresh.web is not None:
         from freeswitch_callback.cli.website import settings_of
 
-        site.settings = settings_of(fresh.web)
+        pages.settings = settings_of(fresh.web)
     log.info("configuration_reloaded", path=context.path)
 
 

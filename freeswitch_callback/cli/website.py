@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from contextlib import contextmanager
 
 from freeswitch_callback.config import Configuration, Web
 from freeswitch_callback.engine.daemon import Engine
-from freeswitch_callback.ledger import Ledger
-from freeswitch_callback.web import app
-from freeswitch_callback.web.live import Live
-from freeswitch_callback.web.server import Server
-from freeswitch_callback.web.site import Settings, Site
-from freeswitch_callback.web.stream import Broadcaster
-
-_GOODBYE = 0.5
-"""Seconds that a stopping engine gives to requests under way."""
+from freeswitch_callback.web.process import PagesProcess
+from freeswitch_callback.web.site import Settings
 
 
 def settings_of(web: Web) -> Settings:
@@ -32,46 +24,31 @@ def settings_of(web: Web) -> Settings:
     )
 
 
-def website(configuration: Configuration, web: Web, engine: Engine) -> AbstractContextManager[Site]:
+@contextmanager
+def website(
+    configuration: Configuration, web: Web, engine: Engine, *, log_level: str = "warning"
+) -> Iterator[PagesProcess]:
     """Serves as long as it is entered. Raises `ConfigurationError` where it cannot listen."""
     database = configuration.database
-    # A ledger of its own: what people look up waits for no call, and no call for it.
-    ledger = Ledger(database.url, password=database.password, pool=5)
-    keys = {"certificate": web.tls_certificate, "key": web.tls_key}
-    return served(ledger, engine, settings_of(web), web.listen, **keys)
+    pages = PagesProcess(
+        engine,
+        database.url,
+        database.password,
+        settings_of(web),
+        web.listen,
+        certificate=web.tls_certificate,
+        key=web.tls_key,
+        log_level=log_level,
+    )
+    with served(pages):
+        yield pages
 
 
 @contextmanager
-def served(
-    ledger: Ledger,
-    engine: Engine,
-    settings: Settings,
-    listen: tuple[str, int],
-    *,
-    certificate: str | None = None,
-    key: str | None = None,
-) -> Iterator[Site]:
-    """As `website`; the ledger is closed with it. Port 0 is any that is free: `Site.address` tells which."""
-    site = Site(
-        ledger,
-        Live(engine),
-        gates=lambda queue: engine.rules.gates(queue),
-        recall=lambda queue: engine.rules.recall(queue),
-        settings=settings,
-    )
-    broadcaster = Broadcaster(site)
-    server = Server(
-        listen,
-        app.make(site, broadcaster),
-        certificate=certificate,
-        key=key,
-        many_from=partial(Settings.trusts, site.settings),
-    )
+def served(pages: PagesProcess) -> Iterator[PagesProcess]:
+    """The same. Port 0 is any that is free: `address` tells which."""
+    pages.start()
     try:
-        server.start()
-        site.address = f"{'https' if certificate else 'http'}://{server.server_host}:{server.server_port}"
-        yield site
+        yield pages
     finally:
-        broadcaster.close()
-        server.stop(timeout=_GOODBYE)
-        ledger.close()
+        pages.close()

@@ -27,6 +27,7 @@ class Name(StrEnum):
     NODE_GONE = "node_gone"
     LOOP_STUCK = "loop_stuck"
     MISSED_WITHOUT_NUMBER = "missed_without_number"
+    PAGES_AWAY = "pages_away"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from math import inf
 
@@ -63,6 +63,7 @@ class NodeAddress:
 class EngineRules:
     """All that a configuration says to an engine. Times in seconds.
 
+    `queues`: those that `gates` and `recall` have rules of their own for; all others go by those of none.
     `cdr_folders`: by a node's name, where its CDRs are.
     `second_look`: see `Reconciler`. `settle`: how long after its poll another engine has written how far
     it heard a node. `finishing`: what a stopping engine gives to attempts that are neither
@@ -79,6 +80,7 @@ class EngineRules:
     finishing: float = 6.0
     without_a_word: float = WITHOUT_A_WORD
     lease: float = LEASE
+    queues: Collection[str] = ()
     cdr_folders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 

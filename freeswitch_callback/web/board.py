@@ -193,6 +193,7 @@ def _chosen(site: Site, access: Access) -> Filter:
     if request.form.get("all"):
         given = {name: request.form[name] for name in _WORDS if request.form.get(name, "").strip()}
         said = of_query(_LIST.query, {name: [value] for name, value in given.items()})
+        said["limit"] = None  # a page has one; all is more than the page that is shown
         return choosing.filter_of((), said, site.now(), queues=access.queues, search=said["search"])
     texts = request.form.getlist("ids")
     if not texts:

@@ -36,6 +36,9 @@ FRESH = 3.0
 
 PREFIX = "freeswitch_callback_"
 
+SILENT_AFTER = 10.0
+"""Seconds without a word of the engine, which says one each second, after which it is not well."""
+
 _CONTENT = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -134,7 +137,7 @@ def _histogram(name: str, about: str, values: Histogram) -> HistogramMetricFamil
 def install(app: Flask, site: Site, broadcaster: Broadcaster) -> None:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(site, broadcaster))
-    ProcessCollector(registry=registry)
+    ProcessCollector(registry=registry, pid=lambda: site.live.pid)  # who watches it means the engine
     told = (-FRESH, b"")
 
     @app.get("/metrics")
@@ -154,8 +157,11 @@ def install(app: Flask, site: Site, broadcaster: Broadcaster) -> None:
     @app.get("/healthz")
     @guard.for_anybody
     def healthz() -> Response:
-        """The process is there, and its hub runs."""
-        return Response("ok\n", content_type="text/plain")
+        """The engine is there, and its hub runs: it is heard from."""
+        if site.live.silent < SILENT_AFTER:
+            return Response("ok\n", content_type="text/plain")
+        text = f"the engine has not been heard for {site.live.silent:.0f} s\n"
+        return Response(text, HTTPStatus.SERVICE_UNAVAILABLE, content_type="text/plain")
 
     @app.get("/readyz")
     @guard.for_anybody

@@ -132,7 +132,7 @@ def _now(site: Site, access: Access) -> dict[str, Any]:
     """All that the page shows at this moment."""
     agent = access.agent or ""
     attempt = site.ledger.at_hand(agent)
-    card = site.ledger.card(attempt) if attempt is not None else None
+    card = _card(site, attempt)
     done = None if card is not None else _to_be_told(site, agent)
     shown = card or done
     rules = site.recall(shown.recall["queue"] or "") if shown else None
@@ -152,13 +152,20 @@ def _now(site: Site, access: Access) -> dict[str, Any]:
     }
 
 
+def _card(site: Site, attempt: int | None) -> Card | None:
+    """None also of what was taken back since its number was asked for: nothing had been sent of it."""
+    try:
+        return site.ledger.card(attempt) if attempt is not None else None
+    except NotFound:
+        return None
+
+
 def _to_be_told(site: Site, agent: str) -> Card | None:
     """The operator's last call, if it was a conversation a short while ago and nobody has said what it came
     to."""
-    attempt = site.ledger.latest(agent)
-    if attempt is None:
+    card = _card(site, site.ledger.latest(agent))
+    if card is None:
         return None
-    card = site.ledger.card(attempt)
     ended, talked = card.attempt["ended_at"], card.attempt["connected_at"]
     fresh = ended is not None and site.now() - ended < _ASKED_FOR
     return card if fresh and talked is not None and card.attempt["result"] is None else None

@@ -19,7 +19,7 @@ import structlog
 from flask import Flask, Response, g, redirect, request
 
 from freeswitch_callback.core.access import Access, Role, Scope
-from freeswitch_callback.errors import CallbackError, DatabaseError, UsageError
+from freeswitch_callback.errors import CallbackError, DatabaseError, EngineAway, UsageError
 from freeswitch_callback.web import guard, login, words
 from freeswitch_callback.web.problems import Refused
 from freeswitch_callback.web.site import Site
@@ -121,6 +121,12 @@ def page(site: Site, scope: Scope, *roles: Role) -> Callable[[View], View]:
             except DatabaseError as error:
                 log.warning("page_failed", error=str(error))
                 said = tell(words._("The database is out of reach. Try again in a moment."))
+                return failed(site, HTTPStatus.SERVICE_UNAVAILABLE, said)
+            except EngineAway as error:
+                log.warning("page_failed", error=str(error))
+                said = tell(
+                    words._("No answer. It may have been heard all the same: look before you repeat it.")
+                )
                 return failed(site, HTTPStatus.SERVICE_UNAVAILABLE, said)
             except CallbackError as error:
                 return failed(site, HTTPStatus.BAD_REQUEST, str(error))

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from freeswitch_callback.errors import (
     CallbackError,
     DatabaseError,
+    EngineAway,
     FreeSwitchError,
     IllegalMove,
     NotFound,
@@ -29,6 +30,7 @@ _STATUS: tuple[tuple[type[CallbackError], HTTPStatus], ...] = (
     (IllegalMove, HTTPStatus.CONFLICT),
     (TooBusy, HTTPStatus.SERVICE_UNAVAILABLE),
     (DatabaseError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (EngineAway, HTTPStatus.SERVICE_UNAVAILABLE),
     (FreeSwitchError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 

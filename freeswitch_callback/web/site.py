@@ -46,7 +46,7 @@ def _now() -> datetime:
 @dataclass(slots=True)
 class Site:
     """`ledger` is one of its own: what people look up waits for no call, and no call for it. `settings` may
-    be replaced while it runs. `address`: where it is served, once it is."""
+    be replaced while it runs."""
 
     ledger: Ledger
     live: Live
@@ -54,7 +54,6 @@ class Site:
     recall: Callable[[str], RecallRules]
     settings: Settings = Settings()
     now: Callable[[], datetime] = _now
-    address: str = ""
     by_address: Throttle = field(default_factory=lambda: Throttle(20, within=300.0))
     by_user: Throttle = field(default_factory=lambda: Throttle(20, within=300.0))
 

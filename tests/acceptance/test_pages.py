@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +24,7 @@ from freeswitch_callback.engine.daemon import Engine
 from freeswitch_callback.ledger import Ledger, operations
 from freeswitch_callback.operations import accounts
 from freeswitch_callback.operations.accounts import NewUser
+from freeswitch_callback.web.process import PagesProcess
 from freeswitch_callback.web.site import Settings
 from tests.acceptance.conftest import CLIENT, SUPPORT, House
 from tests.hostile import TEXTS
@@ -84,8 +86,8 @@ class Pages:
     def serve(self, port: int = 0) -> None:
         assert self.engine is not None
         listen, settings = ("127.0.0.1", port), Settings(links=LINKS)
-        site = self._serving.enter_context(served(Ledger(self.house.url), self.engine, settings, listen))
-        self.url = site.address
+        process = PagesProcess(self.engine, self.house.url, None, settings, listen)
+        self.url = self._serving.enter_context(served(process)).address
 
     def stop_serving(self) -> int:
         """The port that it had."""
@@ -349,17 +351,21 @@ def test_what_is_done_to_many_is_told_first(house: House, board: Page) -> None:
 
 
 def test_what_is_done_to_all_that_match_is_told_first_and_goes_on_in_portions(
-    house: House, board: Page, monkeypatch: pytest.MonkeyPatch
+    house: House, board: Page
 ) -> None:
-    monkeypatch.setattr(operations, "BATCH", 4)
+    more, older = operations.BATCH, datetime.now(UTC) - timedelta(hours=1)
+    for number in range(more):
+        house.missed(phone=f"+120255510{number:02}", caller_name=f"Caller 1 of {number}", calldate=older)
+    board.reload()
+    board.wait_for_selector("[data-link=on]")
     board.fill("#search", "Caller 1")
-    expect(board.locator("#calls tbody tr:has(input)")).to_have_count(11)
+    expect(board.locator("#calls tbody tr:has(input)").first).to_contain_text("Caller 19")
     board.get_by_label("All that match").check()
     board.get_by_role("button", name="Close", exact=True).click()
-    expect(board.locator("#act")).to_contain_text("11 calls are closed")
-    assert house.ledger.open_by_state() == {"waiting": 60}
+    expect(board.locator("#act")).to_contain_text(f"{more + 11} calls are closed")
+    assert house.ledger.open_by_state() == {"waiting": more + 60}
     board.get_by_role("button", name="Do it").click()
-    expect(board.locator("#act [data-done]")).to_contain_text("11 calls are closed")
+    expect(board.locator("#act [data-done]")).to_contain_text(f"{more + 11} calls are closed")
     assert house.ledger.open_by_state() == {"waiting": 49}
     assert {row["caller_name"][:8] for row in house.rows() if row["state"] == "closed"} == {"Caller 1"}
 

@@ -58,9 +58,9 @@ def configured(shell: Shell) -> Configuration:
 def serving(configuration: Configuration, engine: Engine) -> Iterator[Served]:
     web = configuration.web
     assert web is not None
-    with website(configuration, web, engine) as site:
-        token = accounts.add_token(site.ledger, "test", Scope.ADMIN, "root")
-        yield Served(f"http://127.0.0.1:{web.listen[1]}/api/v1", token)
+    with website(configuration, web, engine) as pages:
+        token = accounts.add_token(engine.ledger, "test", Scope.ADMIN, "root")
+        yield Served(f"{pages.address}/api/v1", token)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ boards open.
 Without it: the engine's reaction, as `reaction` measures it, with 500 open pages, 50 streams that nobody
 reads and people who log in all the time; beside it the same engine without them, before and afterwards.
 
-People are a process of their own (`visitors`), so is FreeSWITCH; the engine serves its pages itself.
+People are a process of their own (`visitors`), so is FreeSWITCH; and so are the pages, as in `run`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ monkey.patch_all()
 
 import argparse  # noqa: E402
 import json  # noqa: E402
-import resource  # noqa: E402
+import os  # noqa: E402
 import sqlite3  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Iterator, Sequence  # noqa: E402
@@ -36,6 +36,7 @@ from freeswitch_callback.core.access import Role  # noqa: E402
 from freeswitch_callback.core.facts import Missed, Opening, Reason  # noqa: E402
 from freeswitch_callback.ledger import Ledger  # noqa: E402
 from freeswitch_callback.operations import accounts  # noqa: E402
+from freeswitch_callback.web.process import PagesProcess  # noqa: E402
 from freeswitch_callback.web.site import Settings  # noqa: E402
 from tests.bench.contact_centre import (  # noqa: E402
     ContactCentre,
@@ -89,7 +90,7 @@ _HTTP = {
 
 def board(kind: str, recalls: int = 100_000, *, times: int = 20, changes: int = 15) -> dict[str, Any]:
     """Milliseconds."""
-    with _site(kind, recalls, varied=True) as (engine_ledger, _, people):
+    with _site(kind, recalls, varied=True) as (engine_ledger, _, people, _):
         eva = people.sessions["supervisor"][0]
         asked = {}
         for what, path in _HTTP.items():
@@ -141,7 +142,7 @@ def _missed(number: int) -> Missed:
 
 
 def open_pages(kind: str, recalls: int = 100_000, *, times: int = 300, gap: float = 0.1) -> dict[str, Any]:
-    with _site(kind, recalls, varied=False, traffic=10.0) as (_, centre, people):
+    with _site(kind, recalls, varied=False, traffic=10.0) as (_, centre, people, pages):
         agents = iter(range(0, AGENTS, times + 20))
         before = _reaction(centre, next(agents), times, gap)
         people.open_pages()
@@ -149,11 +150,14 @@ def open_pages(kind: str, recalls: int = 100_000, *, times: int = 300, gap: floa
         people.abroad.ask("storm", users=people.storming, password=PASSWORD)
         gevent.sleep(2.0)
         people.abroad.ask("told")
-        resident, began, cpu = _resident(), time.monotonic(), time.process_time()
+        both = {"engine": os.getpid(), "pages": pages}
+        resident = {who: _resident(pid) for who, pid in both.items()}
+        began, cpu = time.monotonic(), {who: _processor(pid) for who, pid in both.items()}
         during = _reaction(centre, next(agents), times, gap)
-        seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+        seconds = time.monotonic() - began
+        cpu = {who: _processor(pid) - cpu[who] for who, pid in both.items()}
         told_of = people.abroad.ask("told")
-        grew = _resident() - resident
+        memory = {who: _resident(pid) for who, pid in both.items()}
         people.abroad.close()
         gevent.sleep(5.0)
         after = _reaction(centre, next(agents), times, gap)
@@ -174,10 +178,9 @@ def open_pages(kind: str, recalls: int = 100_000, *, times: int = 300, gap: floa
         "looks_failed": told_of["failed"],
         "streams_lost": told_of["lost"],
         "stalled_let_go": told_of["dropped"],
-        "engine_cpu_percent": round(cpu / seconds * 100),
-        "memory_mb": round(_resident()),
-        "memory_grew_mb": round(grew, 1),
-        "memory_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "cpu_percent": {who: round(spent / seconds * 100) for who, spent in cpu.items()},
+        "memory_mb": {who: round(size) for who, size in memory.items()},
+        "memory_grew_mb": {who: round(size - resident[who], 1) for who, size in memory.items()},
     }
 
 
@@ -223,7 +226,8 @@ class People:
 @contextmanager
 def _site(
     kind: str, recalls: int, *, varied: bool, traffic: float = 0.0
-) -> Iterator[tuple[Ledger, ContactCentre, People]]:
+) -> Iterator[tuple[Ledger, ContactCentre, People, int]]:
+    """With the pid of the process that serves the pages."""
     with ExitStack() as stack:
         centre = ContactCentre(AGENTS, QUEUES, 0.05)
         stack.callback(centre.close)
@@ -234,10 +238,12 @@ def _site(
         if traffic:
             centre.ask("traffic", per_second=traffic)
         engine = stack.enter_context(running_engine(url, centre))
-        site = stack.enter_context(served(Ledger(url, pool=5), engine, Settings(), ("127.0.0.1", 0)))
-        people = People(engine.ledger, int(site.address.rpartition(":")[2]))
+        pages = stack.enter_context(
+            served(PagesProcess(engine, url, None, Settings(), ("127.0.0.1", 0), log_level="error"))
+        )
+        people = People(engine.ledger, int(pages.address.rpartition(":")[2]))
         stack.callback(people.abroad.close)
-        yield engine.ledger, centre, people
+        yield engine.ledger, centre, people, pages.pid
 
 
 def _run(url: str, statements: Sequence[str]) -> None:
@@ -259,9 +265,16 @@ def _told(seconds: list[float]) -> dict[str, Any]:
     return {name: round(value, 1) for name, value in told(seconds).items()}
 
 
-def _resident() -> float:
-    with open("/proc/self/statm") as statm:
+def _resident(pid: int) -> float:
+    with open(f"/proc/{pid}/statm") as statm:
         return int(statm.read().split()[1]) * 4096 / 1e6
+
+
+def _processor(pid: int) -> float:
+    """Seconds that a process has had it."""
+    with open(f"/proc/{pid}/stat") as stat:
+        user, system = stat.read().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:

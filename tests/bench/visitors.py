@@ -3,6 +3,9 @@
 It takes orders on its standard input, one JSON object a line, and answers each with one. A page is what the
 scripts in `web/static` make of it: a stream of events that is read, and its part that is fetched anew when
 they say so. Moments are those of the clock that all processes of a machine share (monotonic).
+
+It stands for five hundred other machines, and is here only because there is one: it gives way to everybody
+else (niceness 10), or a browser's work would be taken for the engine's.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import json  # noqa: E402
+import os  # noqa: E402
 import random  # noqa: E402
 import re  # noqa: E402
 import subprocess  # noqa: E402
@@ -264,4 +268,5 @@ def _serve(port: int) -> None:
 
 
 if __name__ == "__main__":
+    os.nice(10)
     _serve(int(sys.argv[1]))
