@@ -208,8 +208,8 @@ class Connection(InboundESL):
                     return
                 framer.feed(data)
                 for frame in framer.frames():
-                    if frame[0] == "text/event-plain":  # nearly all of them: as `_deliver`, without a call
-                        received.append(Event(frame[2]))
+                    if isinstance(frame, Event):  # nearly all of them: as `_deliver`, without a call
+                        received.append(frame)
                         if len(received) >= self.maxsize:
                             self._stand_still()
                     else:
