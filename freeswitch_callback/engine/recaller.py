@@ -232,8 +232,8 @@ class Recaller:
             self._under_way(),
             self._clock.time(),
         )
-        if self._is_second():
-            del assignments[1:]  # a try, to see whether they are left to us
+        if self._is_second():  # few at first, to see whether they are left to us
+            del assignments[1 + self._left_to_us :]
         for assignment in assignments:
             call_uuid = str(uuid.uuid4())
             if assignment.agent is not None:
