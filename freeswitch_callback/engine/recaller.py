@@ -1,9 +1,10 @@
 """Calls clients back: one greenlet per attempt, from the claim to the agent's release.
 
 The order is what makes a crash harmless. First the claim, the attempt and the reservation are on disk, in one
-transaction; then the agent is reserved at FreeSWITCH by compare-and-set and looked at once more, while the
-attempt is written down as sent; only then it is sent. Whatever ends this process in between, the next one
-finds a row that tells what may have happened (`reconciler`).
+transaction, which says already that the call is about to be sent (where an agent is asked first, that is
+written once they have accepted); then the agent is reserved at FreeSWITCH by compare-and-set and looked at
+once more; only then it is sent. Whatever ends this process in between, the next one finds a row that tells
+what may have happened (`reconciler`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from freeswitch_callback.engine.attempts import Attempt, RecallRules, length_of_
 from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.engine.figures import Figures
 from freeswitch_callback.engine.gatekeeper import Gatekeeper
-from freeswitch_callback.engine.patience import beside, patiently
+from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.engine.switchboard import Switchboard
 from freeswitch_callback.errors import (
     CommandFailed,
@@ -221,12 +222,11 @@ class Recaller:
         self._not_before = {id_: until for id_, until in self._not_before.items() if until > now}
         busy = self._starting | {attempt.recall.id for attempt in self.attempts.values()}
         busy |= self._not_before.keys()
-        open_ones, shut = self._gatekeeper.sift(
-            (recall for recall in recalls if recall.id not in busy), self._clock.now()
-        )
+        shut: list[tuple[int, Verdict]] = []
+        there = [recall for recall in recalls if recall.id not in busy]
         assignments = dispatch.assign(
-            open_ones,
-            self._operators_for(open_ones),
+            self._gatekeeper.sift(there, self._clock.now(), shut),
+            self._operators_for(there),
             self.switchboard.callers,
             self._queue_rules,
             self._under_way(),
@@ -249,7 +249,7 @@ class Recaller:
             self._ledger.hold(shut, by=self._engine)
         if behind:
             self._wake()
-        return len(recalls) - len(open_ones) + len(assignments)
+        return len(recalls) - len(there) + len(shut) + len(assignments)
 
     def _operators_for(self, recalls: list[Due]) -> list[Operator]:
         """Who is free now that the ledger has answered, and the agents for whom a recall may wait."""
@@ -287,6 +287,7 @@ class Recaller:
                 job_uuid=str(uuid.uuid4()),
                 judge=self._gatekeeper.judge,
                 caps=self._gatekeeper.caps(recall.queue),
+                sent_to=self.node.core_uuid if rules.accept_within is None else None,
             )
             if isinstance(claim, Verdict):
                 held_back = True
@@ -362,13 +363,10 @@ class Recaller:
     def _reserve_and_send(self, attempt: Attempt, rules: RecallRules) -> bool:
         claim, recall = attempt.claim, attempt.recall
         reserved: bool | None = False  # None: FreeSWITCH was asked and has not answered
-        written: Callable[[], bool] = partial(self._written_as_sent, claim)
         try:
             if claim.agent is not None:
                 if not self._surely_held(attempt):
                     raise NotSent(f"{claim.agent} was not reserved: {_OVERSLEPT}")
-                if rules.accept_within is None:  # the disk is at work while FreeSWITCH is
-                    written = beside(written)
                 reserved = None
                 reserved, row = callcenter.reserve_and_read(self.node, claim.agent)
                 if not self._still_free(row) or not reserved:
@@ -382,9 +380,9 @@ class Recaller:
             if isinstance(error, UnsafeValue):  # this agent's contact will not get better by trying again
                 self._rest(claim.agent, 300.0)
             return self._step_back(attempt, reserved)
-        # Written down before we stood still, and reserved afterwards: whoever has taken it over since has
-        # looked at the agent too early.
-        if not self._may_be_sent(claim, written) or not self._surely_held(attempt):
+        # What was on record before we stood still, another may have taken over since, and have looked at the
+        # agent before we reserved them.
+        if not self._may_be_sent(claim, rules) or not self._surely_held(attempt):
             return self._step_back(attempt, reserved)
         try:
             self.node.send_originate(originate, partial(self._surely_held, attempt))
@@ -422,8 +420,8 @@ class Recaller:
         decision = offers.wait_for_word(self._ledger, attempt, within, self._stopping, self._clock)
         if decision is not None and decision.say is Say.ACCEPT:
             attempt.somebody_else = not self._still_free(callcenter.read_agent(self.node, claim.agent or ""))
-            open_ones, _ = self._gatekeeper.sift([attempt.recall], self._clock.now())
-            return bool(open_ones) and not attempt.somebody_else
+            still_open = any(self._gatekeeper.sift([attempt.recall], self._clock.now(), []))
+            return still_open and not attempt.somebody_else
         attempt.somebody_else = True
         if decision is None and not self._stopping.is_set():
             log.info("recall_not_accepted", recall=claim.recall, agent=claim.agent)
@@ -447,18 +445,16 @@ class Recaller:
         except FreeSwitchError as error:
             log.warning("not_hung_up", call_uuid=attempt.claim.call_uuid, error=str(error))
 
-    def _written_as_sent(self, claim: Claim) -> bool:
-        """False if it is not ours any more, or we are stopping."""
-        return not self._stopping.is_set() and self._ledger.dialling(claim, self.node.core_uuid)
-
-    def _may_be_sent(self, claim: Claim, written: Callable[[], bool]) -> bool:
+    def _may_be_sent(self, claim: Claim, rules: RecallRules) -> bool:
         """Whether it is on record as sent, and nobody has asked us to stop."""
-        try:
-            return written() and not self._stopping.is_set()
-        except DatabaseUnreachable:
-            if claim.agent is not None:  # their row stays, until the database is back
-                self._give_back(claim.agent, self._clock.within(AT_ONCE), talked=False)
-            raise
+        if not self._stopping.is_set() and rules.accept_within is not None:
+            try:
+                return self._ledger.dialling(claim, self.node.core_uuid) and not self._stopping.is_set()
+            except DatabaseUnreachable:
+                if claim.agent is not None:  # their row stays, until the database is back
+                    self._give_back(claim.agent, self._clock.within(AT_ONCE), talked=False)
+                raise
+        return not self._stopping.is_set()
 
     def _still_free(self, agent: Agent | None) -> bool:
         """A second look, now that the agent is ours: +OK tells only that their row was Waiting."""

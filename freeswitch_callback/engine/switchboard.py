@@ -125,6 +125,7 @@ class Switchboard:
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self._clock = clock
         self.agents: dict[str, Agent] = {}
+        self._waiting: dict[str, Agent] = {}  # those of them whose state is Waiting: few of many
         self.tiers: dict[str, dict[str, tuple[int, int]]] = {}
         self.callers = Callers()
         self.rests: dict[str, float] = {}
@@ -165,7 +166,9 @@ class Switchboard:
             channels = callcenter.channels(node)
         finally:
             self._meanwhile = None
-        self.agents = {agent.name: agent for agent in agents}
+        self.agents, self._waiting = {}, {}
+        for agent in agents:
+            self.seen(agent)
         self.tiers = tiers
         for queue, there in members.items():
             waiting = [member for member in there if member.state in ("Waiting", "Trying")]
@@ -228,19 +231,23 @@ class Switchboard:
             case "agent-state-change":
                 state = event.get("CC-Agent-State") or agent.state
                 ended = int(event.timestamp) if agent.state == _TALKING else agent.last_bridge_end
-                self.agents[agent.name] = replace(agent, state=state, last_bridge_end=ended)
+                self.seen(replace(agent, state=state, last_bridge_end=ended))
                 if state == "Waiting":
                     self.free_since[agent.name] = event.timestamp
                 return state == "Waiting"
             case "agent-status-change":
-                self.agents[agent.name] = replace(agent, status=event.get("CC-Agent-Status") or agent.status)
+                self.seen(replace(agent, status=event.get("CC-Agent-Status") or agent.status))
                 self.free_since[agent.name] = event.timestamp
                 return True
         return False
 
     def seen(self, agent: Agent) -> None:
-        """A row that was just read."""
+        """An agent as they are now."""
         self.agents[agent.name] = agent
+        if agent.state == "Waiting":
+            self._waiting[agent.name] = agent
+        else:
+            self._waiting.pop(agent.name, None)
 
     def on_the_phone(self, agent: Agent) -> bool:
         """Whether a live channel is this agent's phone."""
@@ -266,7 +273,7 @@ class Switchboard:
 
     def operators_who_wait(self, held: Collection[str]) -> list[Operator]:
         """As `operators`, of those who are free or become it by time alone: few of many agents."""
-        wait = (a for a in self.agents.values() if a.state == "Waiting" and a.name not in held)
+        wait = (a for a in self._waiting.values() if a.name not in held)
         return self._seen_as_operators(wait, held)
 
     def operators_named(self, names: Iterable[str], held: Collection[str]) -> list[Operator]:
