@@ -25,7 +25,7 @@ from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.engine.clock import SYSTEM, Clock
 from freeswitch_callback.errors import UnsafeValue
 from freeswitch_callback.esl import callcenter, commands
-from freeswitch_callback.esl.callcenter import Agent, Channel, HasApi
+from freeswitch_callback.esl.callcenter import Agent, Channel, HasApi, Reader, Tier
 
 log = structlog.get_logger(__name__)
 
@@ -138,6 +138,7 @@ class Switchboard:
         )  # what channels came and went, and when (monotonic)
         self._meanwhile: list[Event] | None = None
         self._unusable: set[str] = set()
+        self._agents_reader, self._tiers_reader = Reader(Agent), Reader(Tier)
 
     @property
     def channels(self) -> Collection[str]:
@@ -159,7 +160,7 @@ class Switchboard:
         self._forget_what_is_in_the_table()
         lately = [event for _, event in self._lately]
         try:
-            agents = list(_unhurried(callcenter.each_agent(node)))
+            agents = list(_unhurried(callcenter.each_agent(node, self._agents_reader)))
             tiers = self._tiers(node)
             queues = {queue for served in tiers.values() for queue in served}
             members = {queue: callcenter.members(node, queue) for queue in queues}
@@ -184,7 +185,7 @@ class Switchboard:
     def _tiers(self, node: HasApi) -> dict[str, dict[str, tuple[int, int]]]:
         """By agent: the queues they serve. One with a name that fits in no command is left out, and said."""
         tiers: dict[str, dict[str, tuple[int, int]]] = {}
-        for tier in _unhurried(callcenter.each_tier(node)):
+        for tier in _unhurried(callcenter.each_tier(node, self._tiers_reader)):
             try:
                 commands.name(tier.queue)
                 commands.name(tier.agent)
