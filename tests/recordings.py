@@ -28,7 +28,7 @@ def received(name: str) -> bytes:
 def events(name: str) -> list[Event]:
     framer = Framer()
     framer.feed(received(name))
-    return [Event(frame.body) for frame in framer.frames() if frame.content_type == "text/event-plain"]
+    return [frame for frame in framer.frames() if isinstance(frame, Event)]
 
 
 def sent(name: str) -> list[str]:

@@ -122,6 +122,10 @@ class _Left:
     def queues(self) -> Collection[str]:
         return self._lines.keys()
 
+    @property
+    def anybody(self) -> bool:
+        return len(self._taken) < len(self._free)
+
     def has(self, operator: Operator) -> bool:
         return operator.name in self._free and operator.name not in self._taken
 
@@ -174,22 +178,24 @@ def open_queues(
 
 
 def assign(
-    recalls: Sequence[Due],
+    recalls: Iterable[Due],
     operators: Collection[Operator],
     callers: Callers,
     rules: Callable[[str], QueueRules],
     under_way: Mapping[str, int],
     now: float,
 ) -> list[Assignment]:
-    """Pair recalls, most urgent first, with free agents: tier level and position, then longest idle.
+    """Pair recalls, most urgent first, with free agents: tier level and position, then longest idle. No more
+    of them are asked for than there are agents left.
 
     `under_way`: queue-mode recalls that no agent has taken yet, by queue. They, and the callers who wait,
     each use up one free agent of their queue. Never more assignments than free agents.
     """
     left = _Left(free(operators, now), callers)
     on_duty = {operator.name: operator for operator in operators if operator.status in ON_DUTY}
-    assignments = []
-    for recall in recalls:
+    assignments: list[Assignment] = []
+    waiting = iter(recalls)
+    while left.anybody and (recall := next(waiting, None)) is not None:
         queue = recall.queue or ""
         rule = rules(queue)
         agent = next(left.able(queue, rule, recall), None)

@@ -105,7 +105,8 @@ def read(phone: str, rules: NumberRules) -> Number:
 def _read(text: str, rules: NumberRules) -> Number:
     if _is_emergency(text, rules.default_region):
         return Number(None, "number: an emergency number")
-    parsed = _parsed(text, rules.default_region)
+    # With a country code the region says nothing: parsed once for it and for `zones_of`.
+    parsed = _parsed(text, None if text.startswith("+") else rules.default_region)
     e164 = _format(parsed) if parsed is not None else None
     if e164 in _own(rules):
         return Number(e164, "number: our own")
@@ -123,7 +124,7 @@ def _no_subscriber(parsed: PhoneNumber, e164: str, default_region: str) -> str |
     # +49110 is the police's 110 to a carrier that takes the country off.
     if _is_emergency(phonenumbers.national_significant_number(parsed), country):
         return "number: an emergency number"
-    if phonenumbers.is_valid_number(parsed):
+    if phonenumbers.is_valid_number_for_region(parsed, _region(e164) or ""):
         # phonenumbers knows German numbers of 17 digits; E.164 and whoever dials it end at 15.
         return None if _E164.fullmatch(e164) else "number: too long"
     if is_valid_short_number_for_region(parsed, default_region):
@@ -138,7 +139,7 @@ def _costs(parsed: PhoneNumber, e164: str, rules: NumberRules) -> str | None:
         return f"country: numbers.deny_prefixes has {denied}"
     if allowed:
         return None
-    region = phonenumbers.region_code_for_number(parsed)
+    region = _region(e164)
     if region in (None, _NO_COUNTRY):
         code = parsed.country_code
         return f"country: +{code} belongs to no country; only numbers.allow_prefixes opens it"
@@ -153,6 +154,11 @@ def _costs(parsed: PhoneNumber, e164: str, rules: NumberRules) -> str | None:
 def country_of(number: str) -> str | None:
     """The ISO country of a number (E.164), None for an extension or one that belongs to no country."""
     return _country(number) if _E164.fullmatch(number) else None
+
+
+def _country(e164: str) -> str | None:
+    region = _region(e164)
+    return None if region == _NO_COUNTRY else region
 
 
 def zones_of(number: str, rules: NumberRules) -> tuple[str, ...]:
@@ -179,10 +185,9 @@ def zones_of_country(country: str, rules: NumberRules) -> dict[str, tuple[str, .
 
 
 @lru_cache(maxsize=10_000)
-def _country(number: str) -> str | None:
-    parsed = _parsed(number)
-    region = phonenumbers.region_code_for_number(parsed) if parsed is not None else None
-    return None if region == _NO_COUNTRY else region
+def _region(e164: str) -> str | None:
+    parsed = _parsed(e164)
+    return phonenumbers.region_code_for_number(parsed) if parsed is not None else None
 
 
 @lru_cache(maxsize=10_000)

@@ -7,7 +7,7 @@ before an agent is thought of. The claim asks all gates that what is on record c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from freeswitch_callback.core import dispatch, gates
@@ -28,20 +28,18 @@ class Gatekeeper:
         self._rules = rules
         self._on_the_line = on_the_line
 
-    def sift(self, recalls: Iterable[Due], now: datetime) -> tuple[list[Due], list[tuple[int, Verdict]]]:
-        """Those that may be claimed as far as this can tell, and the others (ids) with what shuts them."""
-        open_ones: list[Due] = []
-        shut: list[tuple[int, Verdict]] = []
+    def sift(self, recalls: Iterable[Due], now: datetime, shut: list[tuple[int, Verdict]]) -> Iterator[Due]:
+        """Those that may be claimed as far as this can tell, looked at one by one as they are asked for; the
+        others that are met (ids), with what shuts them, are added to `shut`."""
         for recall in recalls:
             rules = self._rules(recall.queue)
             verdict = gates.calling_hours(recall.number, rules, now)
             if verdict.open:
                 verdict = gates.served(self._on_the_line(recall.number, rules.numbers))
             if verdict.open:
-                open_ones.append(recall)
+                yield recall
             else:
                 shut.append((recall.id, verdict))
-        return open_ones, shut
 
     def judge(self, case: Case, now: datetime) -> Verdict | None:
         """The first gate that is shut, of those that what is on record can answer.

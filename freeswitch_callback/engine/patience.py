@@ -1,5 +1,4 @@
-"""Waiting for the database: what must be written while it is away is written later; what can be written while
-something else is asked is written beside it."""
+"""Waiting for the database: what must be written while it is away is written later."""
 
 from __future__ import annotations
 
@@ -7,9 +6,8 @@ import random
 from collections.abc import Callable
 from typing import TypeVar
 
-import gevent
 import structlog
-from gevent.event import AsyncResult, Event
+from gevent.event import Event
 
 from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.errors import DatabaseUnreachable
@@ -40,18 +38,3 @@ def patiently(work: Callable[[], T], *, what: str, stopping: Event, clock: Clock
             if said:
                 log.info("database_back", after_waiting_to=what)
             return result
-
-
-def beside(work: Callable[[], T]) -> Callable[[], T]:
-    """Has `work` done in a greenlet of its own, which begins as soon as the caller waits for anything. What
-    this returns waits for its end, and gives or raises what came of it."""
-    came: AsyncResult = AsyncResult()
-
-    def run() -> None:
-        try:
-            came.set(work())
-        except Exception as error:  # noqa: BLE001  raised where it is waited for
-            came.set_exception(error)
-
-    gevent.spawn(run)
-    return came.get

@@ -1,9 +1,10 @@
 """Calls clients back: one greenlet per attempt, from the claim to the agent's release.
 
 The order is what makes a crash harmless. First the claim, the attempt and the reservation are on disk, in one
-transaction; then the agent is reserved at FreeSWITCH by compare-and-set and looked at once more, while the
-attempt is written down as sent; only then it is sent. Whatever ends this process in between, the next one
-finds a row that tells what may have happened (`reconciler`).
+transaction, which says already that the call is about to be sent (where an agent is asked first, that is
+written once they have accepted); then the agent is reserved at FreeSWITCH by compare-and-set and looked at
+once more; only then it is sent. Whatever ends this process in between, the next one finds a row that tells
+what may have happened (`reconciler`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from freeswitch_callback.engine.attempts import Attempt, RecallRules, length_of_
 from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.engine.figures import Figures
 from freeswitch_callback.engine.gatekeeper import Gatekeeper
-from freeswitch_callback.engine.patience import beside, patiently
+from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.engine.switchboard import Switchboard
 from freeswitch_callback.errors import (
     CommandFailed,
@@ -65,6 +66,14 @@ _RECALL_AGAIN_AFTER, _AGENT_AGAIN_AFTER = 2.0, 10.0
 
 The recall's are fewer: its next try is with somebody else.
 """
+
+_SECOND_FOR = 10.0
+"""Seconds after another engine had a recall or an agent first for which it has the first try at all agents.
+Else each of many engines at a node would try to claim what one of them has claimed already."""
+_HEAD_START = (0.1, 0.3)
+"""Seconds, as chance has it, that those who have the first try are given."""
+_THEY_ARE_SLOW = 5
+"""Agents whom nobody has taken in that time, one after the other: then the first try is ours again."""
 
 AT_ONCE = 1.0
 """Seconds from a look at an agent who is ours to the release of that agent, or there is none."""
@@ -130,6 +139,9 @@ class Recaller:
         self._not_before: dict[int, float] = {}  # recalls that could not be sent just now (monotonic)
         self._pool = Pool(_MOST_RECALLS_AT_ONCE)
         self._faulty_until = 0.0
+        self._second_until = 0.0  # another engine has the first try (monotonic)
+        self._tries_at: float | None = None  # the end of its head start (monotonic)
+        self._left_to_us = 0  # agents whom it has not taken within that
         self._reach = 1  # how much further than usual the look at the line goes: many may be shut
         self._breakers_told: set[str] = set()  # prefixes
         self._starting: set[int] = set()  # recalls that are given to an agent, and not claimed yet
@@ -165,6 +177,9 @@ class Recaller:
         now = self._clock.time()
         operators = self.switchboard.operators_who_wait(self._held)
         ready = dispatch.free(operators, now)
+        if ready and (head_start := self._head_start()):
+            return Round(now + head_start, anybody=True, more=True)
+        free_at = dispatch.next_free(operators, now)
         more = False
         if ready and now >= self._faulty_until and not self._stopping.is_set():
             queues = dispatch.open_queues(ready, self.switchboard.callers, self._queue_rules)
@@ -173,8 +188,29 @@ class Recaller:
                 in_the_way = len(self._starting) + len(self._not_before)
                 limit = min(self._reach * (2 * len(ready) + 2) + in_the_way, _FURTHEST_LOOK)
                 recalls = self._ledger.due(queues, limit)
-                more = self._start(recalls, limit) < len(recalls)
-        return Round(dispatch.next_free(operators, now), bool(ready), more)
+                started = self._start(recalls, limit)
+                more = started < len(recalls)
+                if more and self._is_second():
+                    free_at = now + self._head_start()
+        return Round(free_at, bool(ready), more)
+
+    def _is_second(self) -> bool:
+        """Whether another engine is quicker than we are, and has the first try."""
+        return self._clock.monotonic() < self._second_until
+
+    def _head_start(self) -> float:
+        """Seconds for which whoever is free is still left to another engine: it takes them, or it does not
+        because it is gone or has too much to do."""
+        if not self._is_second():
+            self._tries_at = None
+            return 0.0
+        now = self._clock.monotonic()
+        if self._tries_at is None:
+            self._tries_at = now + random.uniform(*_HEAD_START)
+        if now < self._tries_at:
+            return self._tries_at - now
+        self._tries_at = None
+        return 0.0
 
     def _queue_rules(self, queue: str) -> QueueRules:
         return self._rules(queue).queue
@@ -186,17 +222,18 @@ class Recaller:
         self._not_before = {id_: until for id_, until in self._not_before.items() if until > now}
         busy = self._starting | {attempt.recall.id for attempt in self.attempts.values()}
         busy |= self._not_before.keys()
-        open_ones, shut = self._gatekeeper.sift(
-            (recall for recall in recalls if recall.id not in busy), self._clock.now()
-        )
+        shut: list[tuple[int, Verdict]] = []
+        there = [recall for recall in recalls if recall.id not in busy]
         assignments = dispatch.assign(
-            open_ones,
-            self._operators_for(open_ones),
+            self._gatekeeper.sift(there, self._clock.now(), shut),
+            self._operators_for(there),
             self.switchboard.callers,
             self._queue_rules,
             self._under_way(),
             self._clock.time(),
         )
+        if self._is_second():  # few at first, to see whether they are left to us
+            del assignments[1 + self._left_to_us :]
         for assignment in assignments:
             call_uuid = str(uuid.uuid4())
             if assignment.agent is not None:
@@ -212,7 +249,7 @@ class Recaller:
             self._ledger.hold(shut, by=self._engine)
         if behind:
             self._wake()
-        return len(recalls) - len(open_ones) + len(assignments)
+        return len(recalls) - len(there) + len(shut) + len(assignments)
 
     def _operators_for(self, recalls: list[Due]) -> list[Operator]:
         """Who is free now that the ledger has answered, and the agents for whom a recall may wait."""
@@ -237,6 +274,7 @@ class Recaller:
         attempt: Attempt | None = None
         sent = held_back = lost = False
         held_until = self._clock.monotonic() + self.lease
+        second = self._is_second()
         try:
             claim = self._ledger.claim(
                 recall.id,
@@ -249,14 +287,21 @@ class Recaller:
                 job_uuid=str(uuid.uuid4()),
                 judge=self._gatekeeper.judge,
                 caps=self._gatekeeper.caps(recall.queue),
+                sent_to=self.node.core_uuid if rules.accept_within is None else None,
             )
             if isinstance(claim, Verdict):
                 held_back = True
                 self._held_back(recall, claim)
                 return
             if claim is None:
+                self._left_to_us = 0
+                self._second_until = self._clock.monotonic() + _SECOND_FOR
                 lost = not self._has_been_reserved(agent)
                 return
+            if second:
+                self._left_to_us += 1
+                if self._left_to_us >= _THEY_ARE_SLOW:
+                    self._second_until = 0.0
             self._breakers_told.discard(self._prefix(recall))
             progress = Progress(claim.mode, claim.call_uuid, claim.job_uuid)
             attempt = Attempt(claim, recall, progress, held_until)
@@ -318,13 +363,10 @@ class Recaller:
     def _reserve_and_send(self, attempt: Attempt, rules: RecallRules) -> bool:
         claim, recall = attempt.claim, attempt.recall
         reserved: bool | None = False  # None: FreeSWITCH was asked and has not answered
-        written: Callable[[], bool] = partial(self._written_as_sent, claim)
         try:
             if claim.agent is not None:
                 if not self._surely_held(attempt):
                     raise NotSent(f"{claim.agent} was not reserved: {_OVERSLEPT}")
-                if rules.accept_within is None:  # the disk is at work while FreeSWITCH is
-                    written = beside(written)
                 reserved = None
                 reserved, row = callcenter.reserve_and_read(self.node, claim.agent)
                 if not self._still_free(row) or not reserved:
@@ -338,9 +380,9 @@ class Recaller:
             if isinstance(error, UnsafeValue):  # this agent's contact will not get better by trying again
                 self._rest(claim.agent, 300.0)
             return self._step_back(attempt, reserved)
-        # Written down before we stood still, and reserved afterwards: whoever has taken it over since has
-        # looked at the agent too early.
-        if not self._may_be_sent(claim, written) or not self._surely_held(attempt):
+        # What was on record before we stood still, another may have taken over since, and have looked at the
+        # agent before we reserved them.
+        if not self._may_be_sent(claim, rules) or not self._surely_held(attempt):
             return self._step_back(attempt, reserved)
         try:
             self.node.send_originate(originate, partial(self._surely_held, attempt))
@@ -378,8 +420,8 @@ class Recaller:
         decision = offers.wait_for_word(self._ledger, attempt, within, self._stopping, self._clock)
         if decision is not None and decision.say is Say.ACCEPT:
             attempt.somebody_else = not self._still_free(callcenter.read_agent(self.node, claim.agent or ""))
-            open_ones, _ = self._gatekeeper.sift([attempt.recall], self._clock.now())
-            return bool(open_ones) and not attempt.somebody_else
+            still_open = any(self._gatekeeper.sift([attempt.recall], self._clock.now(), []))
+            return still_open and not attempt.somebody_else
         attempt.somebody_else = True
         if decision is None and not self._stopping.is_set():
             log.info("recall_not_accepted", recall=claim.recall, agent=claim.agent)
@@ -403,18 +445,16 @@ class Recaller:
         except FreeSwitchError as error:
             log.warning("not_hung_up", call_uuid=attempt.claim.call_uuid, error=str(error))
 
-    def _written_as_sent(self, claim: Claim) -> bool:
-        """False if it is not ours any more, or we are stopping."""
-        return not self._stopping.is_set() and self._ledger.dialling(claim, self.node.core_uuid)
-
-    def _may_be_sent(self, claim: Claim, written: Callable[[], bool]) -> bool:
+    def _may_be_sent(self, claim: Claim, rules: RecallRules) -> bool:
         """Whether it is on record as sent, and nobody has asked us to stop."""
-        try:
-            return written() and not self._stopping.is_set()
-        except DatabaseUnreachable:
-            if claim.agent is not None:  # their row stays, until the database is back
-                self._give_back(claim.agent, self._clock.within(AT_ONCE), talked=False)
-            raise
+        if not self._stopping.is_set() and rules.accept_within is not None:
+            try:
+                return self._ledger.dialling(claim, self.node.core_uuid) and not self._stopping.is_set()
+            except DatabaseUnreachable:
+                if claim.agent is not None:  # their row stays, until the database is back
+                    self._give_back(claim.agent, self._clock.within(AT_ONCE), talked=False)
+                raise
+        return not self._stopping.is_set()
 
     def _still_free(self, agent: Agent | None) -> bool:
         """A second look, now that the agent is ours: +OK tells only that their row was Waiting."""

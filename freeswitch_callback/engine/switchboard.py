@@ -25,7 +25,7 @@ from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.engine.clock import SYSTEM, Clock
 from freeswitch_callback.errors import UnsafeValue
 from freeswitch_callback.esl import callcenter, commands
-from freeswitch_callback.esl.callcenter import Agent, Channel, HasApi
+from freeswitch_callback.esl.callcenter import Agent, Channel, HasApi, Reader, Tier
 
 log = structlog.get_logger(__name__)
 
@@ -125,6 +125,7 @@ class Switchboard:
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self._clock = clock
         self.agents: dict[str, Agent] = {}
+        self._waiting: dict[str, Agent] = {}  # those of them whose state is Waiting: few of many
         self.tiers: dict[str, dict[str, tuple[int, int]]] = {}
         self.callers = Callers()
         self.rests: dict[str, float] = {}
@@ -137,6 +138,7 @@ class Switchboard:
         )  # what channels came and went, and when (monotonic)
         self._meanwhile: list[Event] | None = None
         self._unusable: set[str] = set()
+        self._agents_reader, self._tiers_reader = Reader(Agent), Reader(Tier)
 
     @property
     def channels(self) -> Collection[str]:
@@ -158,14 +160,16 @@ class Switchboard:
         self._forget_what_is_in_the_table()
         lately = [event for _, event in self._lately]
         try:
-            agents = list(_unhurried(callcenter.each_agent(node)))
+            agents = list(_unhurried(callcenter.each_agent(node, self._agents_reader)))
             tiers = self._tiers(node)
             queues = {queue for served in tiers.values() for queue in served}
             members = {queue: callcenter.members(node, queue) for queue in queues}
             channels = callcenter.channels(node)
         finally:
             self._meanwhile = None
-        self.agents = {agent.name: agent for agent in agents}
+        self.agents, self._waiting = {}, {}
+        for agent in agents:
+            self.seen(agent)
         self.tiers = tiers
         for queue, there in members.items():
             waiting = [member for member in there if member.state in ("Waiting", "Trying")]
@@ -181,7 +185,7 @@ class Switchboard:
     def _tiers(self, node: HasApi) -> dict[str, dict[str, tuple[int, int]]]:
         """By agent: the queues they serve. One with a name that fits in no command is left out, and said."""
         tiers: dict[str, dict[str, tuple[int, int]]] = {}
-        for tier in _unhurried(callcenter.each_tier(node)):
+        for tier in _unhurried(callcenter.each_tier(node, self._tiers_reader)):
             try:
                 commands.name(tier.queue)
                 commands.name(tier.agent)
@@ -228,19 +232,23 @@ class Switchboard:
             case "agent-state-change":
                 state = event.get("CC-Agent-State") or agent.state
                 ended = int(event.timestamp) if agent.state == _TALKING else agent.last_bridge_end
-                self.agents[agent.name] = replace(agent, state=state, last_bridge_end=ended)
+                self.seen(replace(agent, state=state, last_bridge_end=ended))
                 if state == "Waiting":
                     self.free_since[agent.name] = event.timestamp
                 return state == "Waiting"
             case "agent-status-change":
-                self.agents[agent.name] = replace(agent, status=event.get("CC-Agent-Status") or agent.status)
+                self.seen(replace(agent, status=event.get("CC-Agent-Status") or agent.status))
                 self.free_since[agent.name] = event.timestamp
                 return True
         return False
 
     def seen(self, agent: Agent) -> None:
-        """A row that was just read."""
+        """An agent as they are now."""
         self.agents[agent.name] = agent
+        if agent.state == "Waiting":
+            self._waiting[agent.name] = agent
+        else:
+            self._waiting.pop(agent.name, None)
 
     def on_the_phone(self, agent: Agent) -> bool:
         """Whether a live channel is this agent's phone."""
@@ -266,7 +274,7 @@ class Switchboard:
 
     def operators_who_wait(self, held: Collection[str]) -> list[Operator]:
         """As `operators`, of those who are free or become it by time alone: few of many agents."""
-        wait = (a for a in self.agents.values() if a.state == "Waiting" and a.name not in held)
+        wait = (a for a in self._waiting.values() if a.name not in held)
         return self._seen_as_operators(wait, held)
 
     def operators_named(self, names: Iterable[str], held: Collection[str]) -> list[Operator]:

@@ -7,10 +7,11 @@ Epochs are whole seconds since 1970, 0 = never. Shapes: recordings `agent_states
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
-from typing import Any, Literal, Protocol, Self
+from operator import itemgetter
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from freeswitch_callback.errors import CommandFailed, ProtocolError
 from freeswitch_callback.esl import commands
@@ -53,6 +54,9 @@ class _Row:
     def needed(cls) -> list[str]:
         """The columns that a row cannot do without."""
         return [name for name, _, optional in _columns(cls) if not optional]  # type: ignore[arg-type]
+
+
+AnyRow = TypeVar("AnyRow", bound=_Row)
 
 
 @cache
@@ -180,22 +184,41 @@ _NULL = "(null)"
 # --- asking -------------------------------------------------------------------------------------------------
 
 
+class Reader(Generic[AnyRow]):
+    """Reads a table again and again: of a thousand rows hardly one has changed, and those that have not are
+    the same objects."""
+
+    def __init__(self, row_type: type[AnyRow]) -> None:
+        self._row_type = row_type
+        self._key = itemgetter(*row_type.needed())
+        self._last: dict[str, tuple[Mapping[str, Any], AnyRow]] = {}
+
+    def read(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[AnyRow]:
+        """One by one: who has other things to do pauses in between. What was read before is forgotten at the
+        end."""
+        read: dict[str, tuple[Mapping[str, Any], AnyRow]] = {}
+        for row in rows:
+            key = str(self._key(row))  # whatever it is
+            last = self._last.get(key)
+            read[key] = last = last if last is not None and last[0] == row else (row, self._row_type.of(row))
+            yield last[1]
+        self._last = read
+
+
 def agents(node: HasApi) -> list[Agent]:
-    return list(each_agent(node))
+    return list(each_agent(node, Reader(Agent)))
 
 
-def each_agent(node: HasApi) -> Iterator[Agent]:
-    """Asked for once, read one by one: who has other things to do pauses in between."""
-    return (Agent.of(row) for row in _callcenter(node, commands.agent_list(), Agent))
+def each_agent(node: HasApi, reader: Reader[Agent]) -> Iterator[Agent]:
+    return reader.read(_callcenter(node, commands.agent_list(), Agent))
 
 
 def tiers(node: HasApi) -> list[Tier]:
-    return list(each_tier(node))
+    return list(each_tier(node, Reader(Tier)))
 
 
-def each_tier(node: HasApi) -> Iterator[Tier]:
-    """As `each_agent`."""
-    return (Tier.of(row) for row in _callcenter(node, commands.tier_list(), Tier))
+def each_tier(node: HasApi, reader: Reader[Tier]) -> Iterator[Tier]:
+    return reader.read(_callcenter(node, commands.tier_list(), Tier))
 
 
 def queues(node: HasApi) -> list[Queue]:

@@ -208,8 +208,8 @@ class Connection(InboundESL):
                     return
                 framer.feed(data)
                 for frame in framer.frames():
-                    if frame[0] == "text/event-plain":  # nearly all of them: as `_deliver`, without a call
-                        received.append(Event(frame[2]))
+                    if isinstance(frame, Event):  # nearly all of them: as `_deliver`, without a call
+                        received.append(frame)
                         if len(received) >= self.maxsize:
                             self._stand_still()
                     else:
@@ -413,7 +413,7 @@ class Connection(InboundESL):
     def bgapi(self, originate: Originate, may: Callable[[], bool] = lambda: True) -> str:
         """Starts the call if it still `may` be started when all is ready to be sent, else `NotSent`; its
         Job-UUID, which comes back in BACKGROUND_JOB. `CommandFailed`: not dialled."""
-        [frame] = self._send_all([originate.render()], may)
+        [frame] = self._send_all([originate.command], may)
         if not frame.reply.startswith("+OK"):
             raise CommandFailed(f"FreeSWITCH refused to originate: {frame.reply}")
         job_uuid = frame.headers.get(b"Job-UUID", b"").decode("ascii", "replace")

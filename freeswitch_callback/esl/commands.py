@@ -13,7 +13,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -167,7 +167,8 @@ def db_delete(realm: str, key: str) -> Command:
 
 @dataclass(frozen=True, slots=True)
 class Originate:
-    """One recall's call, by `bgapi originate`; making one checks it, so one that exists can be sent.
+    """One recall's call, by `bgapi originate`; making one checks it, so one that exists can be sent: its
+    `command`.
 
     `number` is the client's (`+` and digits, or the digits of an extension), `dial_string` the configured way
     out with `{number}` in it, `contact` the agent's as `agent list` gives it (not used in mode "queue"),
@@ -193,11 +194,12 @@ class Originate:
     reason: str
     missed_id: int
     connect: str = ""
+    command: Command = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.render()
+        object.__setattr__(self, "command", self._rendered())
 
-    def render(self) -> Command:
+    def _rendered(self) -> Command:
         if self.mode == "agent-first":
             first = self._first(self._to_agent(), {"sip_copy_custom_headers": "false"}) + self._agent()
             application, data = "bridge", self._second(self._to_client()) + self._client()

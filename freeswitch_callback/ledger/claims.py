@@ -43,9 +43,10 @@ def claim(
     job_uuid: str,
     judge: Judge | None,
     caps: CapRules,
+    sent_to: str | None,
 ) -> Claim | Verdict | None:
     """Takes a recall and its agent; None if somebody else has either, waiting for nobody, or if its time has
-    not come.
+    not come. `sent_to`: as `dialling`, in the same transaction.
 
     The judge's first shut gate refuses the claim, and the recall is moved on or closed as `recalls.hold`
     would.
@@ -63,6 +64,10 @@ def claim(
         if case.counted_from is not None:  # this may have begun before a reset that it has waited for
             made_at = max(made_at, case.counted_from + timedelta(microseconds=1))
     fence = row["claim"] + 1
+    state = move(State.WAITING, State.CLAIMED)
+    sent: Row = {}
+    if sent_to is not None:
+        state, sent = move(state, State.DIALLING), {"sent_at": transaction.now, "core_uuid": sent_to}
     attempt = transaction.insert(
         Attempt,
         recall=recall,
@@ -74,18 +79,20 @@ def claim(
         made_at=made_at,
         number=row["number"],
         prefix=caps.prefix_of(row["number"]),
+        **sent,
     )
     held = {"node": node, "agent": agent, "engine": engine, "attempt": attempt, "made_at": transaction.now}
     transaction.together(
         alteration(Recall)(
             recall,
-            state=move(State.WAITING, State.CLAIMED),
+            state=state,
             claim=fence,
             claimed_by=engine,
             lease_until=transaction.after(lease),
         ),
         *([addition(Reservation)(**held)] if agent is not None else []),
         noted(transaction, engine, "claimed", recall, attempt=attempt, fence=fence, node=node, agent=agent),
+        *([noted(transaction, engine, "dialling", recall, attempt=attempt)] if sent else []),
     )
     return Claim(
         recall=recall,

@@ -284,9 +284,11 @@ class Ledger:
         job_uuid: str,
         judge: Judge | None = None,
         caps: CapRules = USUAL_CAPS,
+        sent_to: str | None = None,
     ) -> Claim | Verdict | None:
         """Takes a recall for `lease` seconds, with its attempt and its agent's reservation on record. None if
-        it is not to be had any more, or the agent is reserved.
+        it is not to be had any more, or the agent is reserved. `sent_to`, a `Core-UUID`: the originate will
+        be sent there next, and that is on record too; else say so by `dialling`.
 
         `judge` is asked before, of what is on record and under locks that let nobody else use a cap up
         meanwhile; the shut gate it names is returned, the recall is held by it, and a breaker is tripped.
@@ -304,6 +306,7 @@ class Ledger:
                 job_uuid=job_uuid,
                 judge=judge,
                 caps=caps,
+                sent_to=sent_to,
             )
         )
 

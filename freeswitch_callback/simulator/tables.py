@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from freeswitch_callback.simulator.channel import Channel
 from freeswitch_callback.simulator.dial import Dial
@@ -32,6 +33,10 @@ MEMBER_HEADER = (
     "abandoned_epoch|base_score|skill_score|serving_agent|serving_system|state|score"
 )
 MEMBER_COLUMNS = MEMBER_HEADER.split("|")
+# Of a thousand agents all are listed at every poll, and nobody has their turn meanwhile.
+_agent_values, _tier_values, _queue_values = (
+    attrgetter(*columns) for columns in (AGENT_COLUMNS, TIER_COLUMNS, QUEUE_COLUMNS)
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -61,7 +66,7 @@ class Agent:
     instance_id: str = INSTANCE
 
     def row(self) -> list[str | None]:
-        return [_cell(getattr(self, column)) for column in AGENT_COLUMNS]
+        return list(map(_cell, _agent_values(self)))
 
     def free(self, now: float) -> bool:
         """May be offered a call of a queue now."""
@@ -82,7 +87,7 @@ class Tier:
     state: str = "Ready"
 
     def row(self) -> list[str | None]:
-        return [_cell(getattr(self, column)) for column in TIER_COLUMNS]
+        return list(map(_cell, _tier_values(self)))
 
 
 @dataclass(slots=True, eq=False)
@@ -112,7 +117,7 @@ class Queue:
     last_offered: str = ""  # round-robin goes on behind this agent
 
     def row(self) -> list[str | None]:
-        return [_cell(getattr(self, column)) for column in QUEUE_COLUMNS]
+        return list(map(_cell, _queue_values(self)))
 
 
 @dataclass(slots=True, eq=False)
@@ -171,6 +176,6 @@ class Offer:
 
 
 def _cell(value: object) -> str | None:
-    if value is None:
-        return None
+    if value is None or type(value) is str:
+        return value
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from freeswitch_callback.core.facts import Claim, Mode
 from freeswitch_callback.simulator import Answers, Simulator
-from tests.acceptance.conftest import CLIENT, OURS, House
+from tests.acceptance.conftest import CLIENT, OURS, SUPPORT, House
 from tests.postgres import TEMPLATE, server
 
 WITH_A_SHORT_LEASE = """
@@ -53,6 +55,45 @@ def test_of_two_engines_that_are_told_one_calls(house: House, sim: Simulator) ->
     house.missed()
     house.row(state="closed")
     assert len(sim.dialled) == 1
+
+
+def test_whoever_was_quicker_has_the_first_try_and_when_it_is_gone_the_other_calls(
+    house: House, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agents = [f"{1100 + number}@default" for number in range(12)]
+    for agent in agents:
+        sim.add_agent(agent, status="Logged Out", behaviour=Answers(after=0.02))
+        sim.add_tier(SUPPORT, agent)
+    engines = [house.engine(), house.engine()]
+    had: dict[str, list[bool]] = {engine.name: [] for engine in engines}
+    for engine in engines:
+        monkeypatch.setattr(engine.ledger, "claim", _noting(engine.ledger.claim, had[engine.name]))
+
+    def a_call_is_missed_and_recalled_by(agent: str) -> None:
+        client = f"+1202555{agent[:4]}"
+        sim.client(client, Answers(after=0.02, talks=0.05))
+        house.missed(phone=client)
+        house.free(agent)
+        house.row(phone=client, state="closed")
+        sim.set_status(agent, "Logged Out")
+
+    for agent in agents[:-1]:
+        a_call_is_missed_and_recalled_by(agent)
+    tries = [claimed for engine in engines for claimed in had[engine.name]]
+    assert tries.count(True) == len(agents) - 1
+    assert tries.count(False) <= 3, "an engine that lost lets the other go first"
+    house.stop(max(engines, key=lambda engine: had[engine.name].count(True)))
+    a_call_is_missed_and_recalled_by(agents[-1])
+    assert len(sim.dialled) == len(agents)
+
+
+def _noting(claim: Callable[..., Any], had: list[bool]) -> Callable[..., Any]:
+    def noted(*arguments: Any, **options: Any) -> Any:
+        claimed = claim(*arguments, **options)
+        had.append(claimed is not None)
+        return claimed
+
+    return noted
 
 
 def test_what_a_killed_engine_had_up_is_followed_once_its_lease_has_ended(

@@ -203,7 +203,7 @@ def _bare(heard: _Socket, told_to: _Socket, commit: Callable[[], object]) -> Non
         commit()
         told_to.ask(commands.reserve(agent) + commands.agent_row(agent))  # in one piece
         told_to.frame()
-        told_to.ask(_order(agent).render())
+        told_to.ask(_order(agent).command)
 
 
 def _order(agent: str) -> commands.Originate:

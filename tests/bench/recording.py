@@ -37,7 +37,7 @@ import structlog  # noqa: E402
 
 from freeswitch_callback.core.facts import Missed, Opening, Reason  # noqa: E402
 from freeswitch_callback.engine.daemon import Engine, NodeAddress  # noqa: E402
-from freeswitch_callback.esl.frames import Framer  # noqa: E402
+from freeswitch_callback.esl.frames import Event, Framer  # noqa: E402
 from freeswitch_callback.ledger import Ledger, Recorded, Told  # noqa: E402
 from tests import recordings  # noqa: E402
 from tests.bench import contact_centre  # noqa: E402
@@ -57,7 +57,7 @@ def one_call() -> bytes:
     """A recorded caller who gives up in a queue: two events that tell of a missed call, among eleven."""
     framer = Framer()
     framer.feed(recordings.received("abandoned"))
-    bodies = [frame.body for frame in framer.frames() if frame.content_type == "text/event-plain"]
+    bodies = [frame.raw for frame in framer.frames() if isinstance(frame, Event)]
     return b"".join(
         b"Content-Length: %d\nContent-Type: text/event-plain\n\n%s" % (len(bodies[index]), bodies[index])
         for index in (1, 2, 3, 4, 14, 9, 10, 11, 12, 16, 18)

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 
-from freeswitch_callback.esl.frames import Framer
+from freeswitch_callback.esl.frames import Event, Framer
 from tests import recordings
 
 GREETING = b"Content-Type: auth/request\n\n"
@@ -23,7 +23,7 @@ def recorded_events() -> list[bytes]:
     for name in recordings.NAMES:
         framer = Framer()
         framer.feed(recordings.received(name))
-        for body in (frame.body for frame in framer.frames() if frame.content_type == "text/event-plain"):
+        for body in (frame.raw for frame in framer.frames() if isinstance(frame, Event)):
             found.append(b"Content-Length: %d\nContent-Type: text/event-plain\n\n%s" % (len(body), body))
     return found
 

@@ -36,18 +36,20 @@ def survived(examples: int, seed: int, frames: Sequence[bytes]) -> None:
     @hypothesis.given(streams, strategies.lists(strategies.floats(0, 1), max_size=20))
     def told_alike(stream: bytes, cuts: list[float]) -> None:
         ends = sorted({int(cut * len(stream)) for cut in cuts} | {0, len(stream)})
-        whole = _told([stream])
-        assert _told([stream[start:end] for start, end in pairwise(ends)]) == whole
-        for frame in whole[0]:
+        whole, wrong = _told([stream])
+        pieces, also_wrong = _told([stream[start:end] for start, end in pairwise(ends)])
+        assert list(map(_raw, pieces)) == list(map(_raw, whole))
+        assert also_wrong == wrong
+        for frame in (*whole, *pieces):
             _read(frame)
 
     told_alike()
 
 
-def _told(pieces: Sequence[bytes]) -> tuple[list[Frame], bool]:
+def _told(pieces: Sequence[bytes]) -> tuple[list[Frame | Event], bool]:
     """The frames, and whether the stream stopped making sense behind them."""
     framer = Framer()
-    frames: list[Frame] = []
+    frames: list[Frame | Event] = []
     try:
         for piece in pieces:
             framer.feed(piece)
@@ -57,13 +59,20 @@ def _told(pieces: Sequence[bytes]) -> tuple[list[Frame], bool]:
     return frames, False
 
 
-def _read(frame: Frame) -> None:
-    assert isinstance(frame.reply, str)
+def _raw(frame: Frame | Event) -> object:
+    return frame.raw if isinstance(frame, Event) else frame
+
+
+def _read(frame: Frame | Event) -> None:
+    if isinstance(frame, Frame):
+        assert isinstance(frame.reply, str)
     try:
-        event = Event(frame.body)
+        # An event alone, and one among others, whose bytes it must not read.
+        event = frame if isinstance(frame, Event) else Event(frame.body)
         pairs = list(event.items())
         for name in (*_NAMES, *(name for name, _ in pairs)):
             assert isinstance(event.get(name, ""), str)
+        assert pairs == list(Event(event.raw).items())
         event.timestamp, event.body  # noqa: B018 - read for what they raise
     except ProtocolError:
         pass

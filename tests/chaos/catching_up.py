@@ -155,8 +155,8 @@ class Listener:
             return
         framer.feed(data)
         for frame in framer.frames():
-            if frame.content_type == "text/event-plain":
-                self._received.append(Event(frame.body))
+            if isinstance(frame, Event):
+                self._received.append(frame)
                 self.catchup.takes_in()
                 if self._slow:
                     self.story.clock.after(self._slow, self._take_in_one)

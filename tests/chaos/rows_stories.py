@@ -223,7 +223,7 @@ def _simulated(chance: Random, seed: int) -> Told:
     stage.clock.advance(2)
     framer = Framer()
     framer.feed("".join(stage.frames).encode())
-    return [Event(frame.body) for frame in framer.frames() if frame.content_type == "text/event-plain"]
+    return [frame for frame in framer.frames() if isinstance(frame, Event)]
 
 
 def _phone(chance: Random) -> Behaviour:

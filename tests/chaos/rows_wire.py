@@ -36,9 +36,9 @@ def event_frames(name: str) -> list[bytes]:
     framer = Framer()
     framer.feed(recordings.received(name))
     return [
-        b"Content-Length: %d\nContent-Type: text/event-plain\n\n%s" % (len(frame.body), frame.body)
-        for frame in framer.frames()
-        if frame.content_type == "text/event-plain"
+        b"Content-Length: %d\nContent-Type: text/event-plain\n\n%s" % (len(event.raw), event.raw)
+        for event in framer.frames()
+        if isinstance(event, Event)
     ]
 
 
@@ -306,8 +306,8 @@ def fuzzed(given: Given) -> Counts:
 
 def _events(framer: Framer) -> Iterator[Event]:
     for frame in framer.frames():
-        if frame.content_type == "text/event-plain":
-            yield Event(frame.body)
+        if isinstance(frame, Event):
+            yield frame
 
 
 def _read(counts: Counts, event: Event, capture: Capture, values_only: bool) -> None:

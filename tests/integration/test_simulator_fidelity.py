@@ -451,7 +451,7 @@ def missed_calls(frames: list[str]) -> list[tuple[object, ...]]:
     capture, framer, rows = Capture("fs1", rules), Framer(), {}
     framer.feed("".join(frames).encode("utf-8", "surrogateescape"))
     for frame in framer.frames():
-        for fact in capture.feed(EslEvent(frame.body)) if frame.content_type == "text/event-plain" else ():
+        for fact in capture.feed(frame) if isinstance(frame, EslEvent) else ():
             if isinstance(fact, Missed):
                 rows[fact.call_uuid] = fact
             else:

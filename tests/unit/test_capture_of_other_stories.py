@@ -46,7 +46,7 @@ class Story:
 
     @property
     def events(self) -> list[Event]:
-        return [Event(f.body) for f in self._framer.frames() if f.content_type == "text/event-plain"]
+        return [frame for frame in self._framer.frames() if isinstance(frame, Event)]
 
 
 def rows(events: Iterable[Event], capture: Capture | None = None) -> list[Missed]:

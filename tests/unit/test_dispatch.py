@@ -125,6 +125,18 @@ def test_a_thousand_agents_and_as_many_recalls_are_each_looked_at_about_once(mon
     assert len(looked_at) < 3000
 
 
+def test_no_more_recalls_are_looked_at_than_there_are_agents_left():
+    asked_for = []
+
+    def line():
+        for number in range(10):
+            asked_for.append(number)
+            yield recall(number)
+
+    assert pairs(line(), [agent("1001"), agent("1002")]) == [(0, "1001"), (1, "1002")]
+    assert asked_for == [0, 1]
+
+
 def test_a_recall_without_a_free_agent_does_not_hold_up_the_next():
     assert pairs([recall(1, SALES), recall(2)], [agent("1001")]) == [(2, "1001")]
 

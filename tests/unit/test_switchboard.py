@@ -44,7 +44,7 @@ def test_the_same_phone_is_known_by_contact_and_by_channel(endpoint, phone):
 
 def board(**changes):
     switchboard = Switchboard()
-    switchboard.agents = {AGENT: Agent(name=AGENT, status="Available", state="Waiting", **changes)}
+    switchboard.seen(Agent(name=AGENT, status="Available", state="Waiting", **changes))
     switchboard.tiers = {AGENT: {"support@default": (1, 1)}}
     return switchboard
 
@@ -277,7 +277,8 @@ def channel(name, uuid, **headers):
 def test_of_many_agents_those_are_taken_out_who_could_be_free():
     switchboard = board()
     states = {"1001": "Waiting", "1002": "In a queue call", "1003": "Waiting", "1004": "Idle"}
-    switchboard.agents = {n: Agent(name=n, status="Available", state=s) for n, s in states.items()}
+    for name, state in states.items():
+        switchboard.seen(Agent(name=name, status="Available", state=state))
     switchboard.tiers = {name: {"support@default": (1, 1)} for name in states}
     everybody = switchboard.operators(())
     assert [operator.name for operator in everybody] == list(states)

@@ -259,6 +259,20 @@ def test_only_the_moves_of_the_lifecycle_are_made(ledger: Ledger):
             assert after == before
 
 
+def test_a_claim_may_say_at_once_that_its_call_is_about_to_be_sent(ledger: Ledger):
+    """All in one transaction: there is no claim of which it is not known."""
+    recorded = waiting(ledger)
+    taken = claim(ledger, recorded.recall_id, sent_to="core-1")
+    [held] = ledger.held()
+    assert (held.claim, held.state, held.core_uuid) == (taken, State.DIALLING, "core-1")
+    assert held.sent_at == held.made_at
+    what = [entry["what"] for entry in ledger.show(recorded.missed_id)["journal"]]
+    assert what[-2:] == ["claimed", "dialling"]
+    assert not ledger.dialling(taken)
+    assert not ledger.abort(taken)  # it may have been sent, as far as anybody else can know
+    assert ledger.connected(taken, NOON, "1001")
+
+
 def test_whoever_was_about_to_send_takes_it_back(ledger: Ledger):
     taken = dialling(ledger)
     assert ledger.abort(taken, unsent=True)

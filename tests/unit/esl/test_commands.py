@@ -93,7 +93,7 @@ class TestGoldenText:
         assert command == text + "\n\n"
 
     def test_agent_first(self) -> None:
-        assert RECALL.render() == (
+        assert RECALL.command == (
             "bgapi originate {origination_uuid=7f0b9cb3-4081-474e-b20e-f99ec80632e7,callback_entry=7,"
             "ignore_early_media=true,ignore_display_updates=true,originate_timeout=30,"
             "origination_caller_id_name='Recall 2m37s abandoned',origination_caller_id_number=+12025550206,"
@@ -110,7 +110,7 @@ class TestGoldenText:
         )
 
     def test_client_first(self) -> None:
-        assert replace(RECALL, mode="client-first", reason="no_answer", wait=45).render() == (
+        assert replace(RECALL, mode="client-first", reason="no_answer", wait=45).command == (
             "bgapi originate {origination_uuid=7f0b9cb3-4081-474e-b20e-f99ec80632e7,callback_entry=7,"
             "ignore_early_media=true,ignore_display_updates=true,originate_timeout=30,origination_caller_id_name=+12025559999,origination_caller_id_number=+12025559999,"
             "api_on_answer='db insert/callback/7f0b9cb3-4081-474e-b20e-f99ec80632e7.answered/1',"
@@ -125,7 +125,7 @@ class TestGoldenText:
         )
 
     def test_through_the_queue(self) -> None:
-        assert replace(RECALL, mode="queue", contact="").render() == (
+        assert replace(RECALL, mode="queue", contact="").command == (
             "bgapi originate {origination_uuid=7f0b9cb3-4081-474e-b20e-f99ec80632e7,callback_entry=7,"
             "ignore_early_media=true,ignore_display_updates=true,originate_timeout=30,origination_caller_id_name=+12025559999,origination_caller_id_number=+12025559999,"
             "origination_callee_id_number=+12025550206,"
@@ -144,7 +144,7 @@ class TestGoldenText:
         assert commands.duration(seconds) == shown
 
     def test_a_house_extension_is_a_number_too(self) -> None:
-        assert "sofia/gateway/main/7005 &" in replace(RECALL, mode="queue", number="7005").render()
+        assert "sofia/gateway/main/7005 &" in replace(RECALL, mode="queue", number="7005").command
 
     def test_the_label_for_the_log_never_shows_the_password(self) -> None:
         assert commands.auth("secret").label == "auth"
@@ -159,7 +159,7 @@ class TestWhatIsRefused:
     def test_a_recall_is_not_made_from_it(self, field: str, value: str) -> None:
         changed: dict[str, Any] = {field: value}
         if (field, value) in HARMLESS_THERE:
-            assert replace(RECALL, **changed).render().count("\n") == 3
+            assert replace(RECALL, **changed).command.count("\n") == 3
             return
         with pytest.raises(UnsafeValue):
             replace(RECALL, **changed)
@@ -209,7 +209,7 @@ class TestWhatIsRefused:
 
     def test_a_dial_string_may_bring_plain_variables(self) -> None:
         recall = replace(RECALL, mode="queue", dial_string="{sip_cid_type=pid}sofia/gateway/main/{number}")
-        assert "}[sip_cid_type=pid]sofia/gateway/main/+12025550206 &" in recall.render()
+        assert "}[sip_cid_type=pid]sofia/gateway/main/+12025550206 &" in recall.command
 
     @pytest.mark.parametrize("value", ["a'b", "a,b", "a}b", "${a}", "a\nb", "a\\b"])
     def test_a_variable_is_looked_at_again_where_it_is_written(self, value: str) -> None:
@@ -386,7 +386,7 @@ class TestWhateverIsGiven:
                 reason=reason,
                 mode=mode,
                 dial_string=dial,
-            ).render()
+            ).command
         except UnsafeValue:
             return
         assert text.count("\n") == 3
@@ -457,7 +457,7 @@ class TestThroughTheDialplan:
     """With `connect` the first leg goes through an extension of the dialplan; what is dialled stays ours."""
 
     def test_agent_first(self) -> None:
-        text = replace(RECALL, connect="callback_connect").render().splitlines()[0]
+        text = replace(RECALL, connect="callback_connect").command.splitlines()[0]
         assert ",callback_mode=agent-first," in text
         assert text.endswith(
             "[leg_timeout=8]sofia/internal/agent1001@127.0.0.1:5090"
@@ -469,14 +469,14 @@ class TestThroughTheDialplan:
         )
 
     def test_client_first_and_a_context(self) -> None:
-        text = replace(RECALL, mode="client-first", connect="mine:public").render().splitlines()[0]
+        text = replace(RECALL, mode="client-first", connect="mine:public").command.splitlines()[0]
         then = text.partition("'m:|:")[2]
         assert then.startswith("execute_extension:mine XML public|bridge:{")
         assert "origination_caller_id_name=Recall 2m37s abandoned," in then
         assert "'" not in then.removesuffix("' inline")
 
     def test_queue(self) -> None:
-        text = replace(RECALL, mode="queue", connect="callback_connect").render().splitlines()[0]
+        text = replace(RECALL, mode="queue", connect="callback_connect").command.splitlines()[0]
         assert text.endswith("XML default|callcenter:support@default' inline")
 
     @pytest.mark.parametrize("connect", ["a b", "a|b", "a'b", "a:b:c", "${x}", "a\nb", ":"])
