@@ -68,6 +68,18 @@ def _number_of(channel: Channel) -> str:
     return channel.initial_cid_num or channel.cid_num
 
 
+_Line = tuple[str, str | None, str]
+"""What an event tells of a channel: its uuid, whose phone it is (None: it is gone), the number at its other
+end. Kept instead of the event, which has ten kB."""
+
+
+def _line_in(event: Event) -> _Line:
+    uuid = event.get("Unique-ID") or ""
+    if event.name != "CHANNEL_CREATE":
+        return uuid, None, ""
+    return uuid, phone_of(event.get("Channel-Name") or ""), _number_in(event)
+
+
 class Lines:
     """The channels that are up: whose phone each is, and the number at its other end.
 
@@ -133,9 +145,9 @@ class Switchboard:
         self.free_since: dict[str, float] = {}  # as events told (epoch seconds)
         self.pages: Collection[str] | None = None  # agents who have their page open; None: not asked
         self._lines = Lines()
-        self._lately: deque[tuple[float, Event]] = (
+        self._lately: deque[tuple[float, _Line]] = (
             deque()
-        )  # what channels came and went, and when (monotonic)
+        )  # channels that came and went, and when (monotonic)
         self._meanwhile: list[Event] | None = None
         self._unusable: set[str] = set()
         self._agents_reader, self._tiers_reader = Reader(Agent), Reader(Tier)
@@ -158,7 +170,7 @@ class Switchboard:
         meanwhile: list[Event] = []
         self._meanwhile = meanwhile
         self._forget_what_is_in_the_table()
-        lately = [event for _, event in self._lately]
+        lately = [line for _, line in self._lately]
         try:
             agents = list(_unhurried(callcenter.each_agent(node, self._agents_reader)))
             tiers = self._tiers(node)
@@ -177,8 +189,8 @@ class Switchboard:
         self._lines = Lines()
         for channel in channels:
             self._lines.up(channel.uuid, phone_of(channel.name), _number_of(channel))
-        for event in lately:
-            self._channel(event)
+        for line in lately:
+            self._channel(line)
         for event in meanwhile:
             self.feed(event)
 
@@ -204,19 +216,20 @@ class Switchboard:
             self._meanwhile.append(event)
         match event.name:
             case "CHANNEL_CREATE" | "CHANNEL_HANGUP_COMPLETE":
-                self._lately.append((self._clock.monotonic(), event))
+                line = _line_in(event)
+                self._lately.append((self._clock.monotonic(), line))
                 self._forget_what_is_in_the_table()
-                return self._channel(event)
+                return self._channel(line)
             case "CUSTOM" if event.subclass == "callcenter::info":
                 return self.callers.feed(event) or self._agent_changed(event)
         return False
 
-    def _channel(self, event: Event) -> bool:
+    def _channel(self, line: _Line) -> bool:
         """True if one is gone that was up."""
-        uuid = event.get("Unique-ID") or ""
-        if event.name != "CHANNEL_CREATE":
+        uuid, phone, number = line
+        if phone is None:
             return self._lines.down(uuid)
-        self._lines.up(uuid, phone_of(event.get("Channel-Name") or ""), _number_in(event))
+        self._lines.up(uuid, phone, number)
         return False
 
     def _forget_what_is_in_the_table(self) -> None:
