@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -105,14 +105,33 @@ def _webhooks(configuration: Configuration, engine: Engine) -> Iterator[None]:
             telling.kill(timeout=1.0)
 
 
-def _website(
-    configuration: Configuration, engine: Engine, log_level: str
-) -> AbstractContextManager[PagesProcess | None]:
+@contextmanager
+def _website(configuration: Configuration, engine: Engine, log_level: str) -> Iterator[PagesProcess | None]:
+    """Served as long as it is entered. The engine does not wait until they are; but where they cannot be
+    served as they are configured it stops, and why is raised at the end."""
     if configuration.web is None:
-        return nullcontext()
-    from freeswitch_callback.cli.website import website  # an engine without pages has no need of it
+        yield None
+        return
+    from freeswitch_callback.cli.website import pages_process  # an engine without pages has no need of it
 
-    return website(configuration, configuration.web, engine, log_level=log_level)
+    pages = pages_process(configuration, configuration.web, engine, log_level=log_level)
+    failed: list[CallbackError] = []
+
+    def start() -> None:
+        try:
+            pages.start()
+        except CallbackError as error:
+            failed.append(error)
+            engine.stop()
+
+    starting = gevent.spawn(start)
+    try:
+        yield pages
+    finally:
+        starting.kill()
+        pages.close()
+        if failed:  # whatever came of stopping
+            raise failed[0]
 
 
 def _reload(

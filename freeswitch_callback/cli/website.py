@@ -24,13 +24,12 @@ def settings_of(web: Web) -> Settings:
     )
 
 
-@contextmanager
-def website(
+def pages_process(
     configuration: Configuration, web: Web, engine: Engine, *, log_level: str = "warning"
-) -> Iterator[PagesProcess]:
-    """Serves as long as it is entered. Raises `ConfigurationError` where it cannot listen."""
+) -> PagesProcess:
+    """Not started yet."""
     database = configuration.database
-    pages = PagesProcess(
+    return PagesProcess(
         engine,
         database.url,
         database.password,
@@ -40,13 +39,12 @@ def website(
         key=web.tls_key,
         log_level=log_level,
     )
-    with served(pages):
-        yield pages
 
 
 @contextmanager
 def served(pages: PagesProcess) -> Iterator[PagesProcess]:
-    """The same. Port 0 is any that is free: `address` tells which."""
+    """As long as it is entered. Raises `ConfigurationError` where it cannot listen. Port 0 is any that is free:
+    `address` tells which."""
     pages.start()
     try:
         yield pages

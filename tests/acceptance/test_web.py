@@ -13,7 +13,8 @@ import gevent
 import pytest
 
 from freeswitch_callback import cli
-from freeswitch_callback.cli.website import website
+from freeswitch_callback.cli.website import pages_process
+from freeswitch_callback.cli.website import served as served_by
 from freeswitch_callback.config import Configuration, load
 from freeswitch_callback.core.access import Scope
 from freeswitch_callback.engine.daemon import Engine
@@ -58,7 +59,7 @@ def configured(shell: Shell) -> Configuration:
 def serving(configuration: Configuration, engine: Engine) -> Iterator[Served]:
     web = configuration.web
     assert web is not None
-    with website(configuration, web, engine) as pages:
+    with served_by(pages_process(configuration, web, engine)) as pages:
         token = accounts.add_token(engine.ledger, "test", Scope.ADMIN, "root")
         yield Served(f"{pages.address}/api/v1", token)
 
