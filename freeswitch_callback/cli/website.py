@@ -43,8 +43,8 @@ def pages_process(
 
 @contextmanager
 def served(pages: PagesProcess) -> Iterator[PagesProcess]:
-    """As long as it is entered. Raises `ConfigurationError` where it cannot listen. Port 0 is any that is free:
-    `address` tells which."""
+    """As long as it is entered. Raises `ConfigurationError` where it cannot listen. Port 0 is any that is
+    free: `address` tells which."""
     pages.start()
     try:
         yield pages
