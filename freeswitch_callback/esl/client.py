@@ -320,20 +320,24 @@ class Connection(InboundESL):
         """
         received, handlers = self._received, self.event_handlers
         for_all = handlers.get("*", ())
+        by_name = bool(handlers.keys() - {"*"})
         handled = 0
         while received or self._wait_for_one():
-            if len(received) == self.maxsize:  # as `_take`; a call costs as much as the rest
-                self._flow()
-            event = received.popleft()
-            key = event.name if event.name != "CUSTOM" else event.subclass or ""
-            for handler in handlers.get(key) or for_all:
-                try:
-                    handler(event)
-                except self.handler_errors as error:
-                    log.error(
-                        "esl.event_not_handled", event_name=repr(event), error=repr(error), exc_info=True
-                    )
-            handled += 1
+            for _ in range(min(len(received), LONGEST_RUN - handled)):
+                event = received.popleft()
+                chosen = for_all
+                if by_name:
+                    key = event.name if event.name != "CUSTOM" else event.subclass or ""
+                    chosen = handlers.get(key) or for_all
+                for handler in chosen:
+                    try:
+                        handler(event)
+                    except self.handler_errors as error:
+                        log.error(
+                            "esl.event_not_handled", event_name=repr(event), error=repr(error), exc_info=True
+                        )
+                handled += 1
+            self._flow()
             if not received or handled == LONGEST_RUN:
                 handled = 0
                 self._pause()

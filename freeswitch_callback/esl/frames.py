@@ -45,7 +45,7 @@ _PIECES = 64
 """So many are joined at once."""
 _EMPTY = b"_undef_"
 """How FreeSWITCH writes an empty value (switch_event_serialize); encoded text may say it too."""
-_EVENT_NAME = b"Event-Name: "
+_EVENT_NAME = b"\nEvent-Name: "
 _PLAIN_EVENT = re.compile(rb"Content-Length: (\d{1,7})\nContent-Type: text/event-plain\n\n")
 """The one head that comes by the thousand: a third of the cost of a frame is saved by knowing it."""
 
@@ -205,30 +205,29 @@ class Event:
     Bytes that are no UTF-8 (a SIP header may hold any) come out as `\xff`, so a value is always text.
     """
 
-    __slots__ = ("_begins", "_checked", "_end", "_raw", "_start", "_stop", "_timestamp", "_variables", "name")
+    __slots__ = ("_begins", "_checked", "_end", "_raw", "_stop", "_timestamp", "_variables", "name")
 
     def __init__(self, raw: bytes, start: int = 0, end: int | None = None) -> None:
-        if end is None:
-            end = len(raw)
+        if start == 0 or end is None:
+            raw = b"\n" + raw[start:end]
+            start, end = 1, len(raw)
+        # From the end of the line before: so begins every header, the first one too.
+        self._begins = begins = start - 1
         self._raw = raw
-        self._start, self._stop = start, end
-        self._timestamp: float | None = None
-        self._variables = -1  # where they begin, behind some 2 kB of other headers; not looked for yet
         # Looking for the empty line that ends the headers costs more than all the rest: it is looked for
         # only as far as somebody reads. No empty line before `_checked`; the headers end at or before `_end`.
         self._checked = start
-        self._end = end
+        self._end = self._stop = end
         # The name is the first line, or the second of CUSTOM events, which begin with Event-Subclass.
-        if raw.startswith(_EVENT_NAME, start, end):
-            self._begins = _EVENT_NAME
+        if raw.startswith(_EVENT_NAME, begins, end):
+            start = begins + len(_EVENT_NAME)
             stop = raw.find(b"\n", start, end)
-            line = raw[start + len(_EVENT_NAME) : stop if stop >= 0 else end]
+            line = raw[start : stop if stop >= 0 else end]
             name = _often_decoded(line) if len(line) <= _OFTEN else _decoded(line)
         else:
-            self._begins = raw[start : raw.find(b": ", start, end) + 2]
-            name = "" if raw.startswith(b"\n", start) else self.get("Event-Name") or ""
+            name = "" if raw.startswith(b"\n", start, end) else self.get("Event-Name") or ""
         if not name:
-            raise ProtocolError(f"an event without Event-Name: {_excerpt(raw[start:end])}")
+            raise ProtocolError(f"an event without Event-Name: {_excerpt(raw[begins + 1 : end])}")
         self.name = name
 
     def __repr__(self) -> str:
@@ -241,28 +240,31 @@ class Event:
 
     def get(self, header: str, default: str | None = None) -> str | None:
         """One header's value, its first if it is there twice; never out of a value or of the inner body."""
-        first, key, is_variable = _KEYS[header]
+        key, is_variable = _KEYS[header]
         raw = self._raw
-        if first == self._begins:
-            at = self._start + len(first)
-        else:
-            if is_variable and self._variables < 0:
-                found = raw.find(_VARIABLE, self._start, self._end)
-                self._variables = found if found >= 0 else self._end
-            at = raw.find(key, self._variables if is_variable else self._start, self._end)
-            if at < 0:
+        at = raw.find(key, self._where_variables_begin() if is_variable else self._begins, self._end)
+        if at < 0:
+            return default
+        if at > self._checked:  # as `_is_header`; a call costs as much as the rest
+            if (empty := _EMPTY_LINE(raw, self._checked, at + 1)) is not None:
+                self._checked = self._end = empty.start()
                 return default
-            if at > self._checked:  # as `_is_header`; a call costs as much as the rest
-                if (empty := _EMPTY_LINE(raw, self._checked, at + 1)) is not None:
-                    self._checked = self._end = empty.start()
-                    return default
-                self._checked = at
-            at += len(key)
+            self._checked = at
+        at += len(key)
         stop = raw.find(b"\n", at, self._end)
         value = raw[at : stop if stop >= 0 else self._end]
         if b"%" in value:
             return _often_decoded(value) if len(value) <= _OFTEN else _decoded(value)
         return "" if value == _EMPTY else value.decode("utf-8", "backslashreplace")
+
+    def _where_variables_begin(self) -> int:
+        """Behind some 2 kB of other headers; at the end, if there are none."""
+        try:
+            return self._variables
+        except AttributeError:
+            found = self._raw.find(_VARIABLE, self._begins, self._end)
+            self._variables: int = found if found >= 0 else self._end
+            return self._variables
 
     def _is_header(self, at: int) -> bool:
         """Whether no empty line comes before this offset."""
@@ -276,7 +278,7 @@ class Event:
     def items(self) -> Iterator[tuple[str, str]]:
         """All headers in their order; decodes everything, so for `extra` and debugging only."""
         self._is_header(self._end)
-        for line in self._raw[self._start : self._end].split(b"\n"):
+        for line in self._raw[self._begins + 1 : self._end].split(b"\n"):
             name, colon, value = line.partition(b": ")
             if colon:
                 yield _text(name), _decoded(value)
@@ -284,14 +286,16 @@ class Event:
     @property
     def raw(self) -> bytes:
         """As it came."""
-        return self._raw[self._start : self._stop]
+        return self._raw[self._begins + 1 : self._stop]
 
     @property
     def timestamp(self) -> float:
         """`Event-Date-Timestamp` in seconds since 1970, UTC, to the microsecond."""
-        if self._timestamp is None:
-            self._timestamp = _seconds(self.get("Event-Date-Timestamp"), self.name)
-        return self._timestamp
+        try:
+            return self._timestamp
+        except AttributeError:
+            self._timestamp: float = _seconds(self.get("Event-Date-Timestamp"), self.name)
+            return self._timestamp
 
     @property
     def body(self) -> bytes:
@@ -377,16 +381,15 @@ def _often_decoded(value: bytes) -> str:
     return _decoded(value)
 
 
-class _Keys(dict[str, tuple[bytes, bytes, bool]]):
-    """How a header begins: the first of all, and any other; and whether it is a channel's variable.
+class _Keys(dict[str, tuple[bytes, bool]]):
+    """How a header begins, with the end of the line before it; and whether it is a channel's variable.
 
     By the headers that the program and its configuration name: what strangers send is never asked for.
     """
 
-    def __missing__(self, header: str) -> tuple[bytes, bytes, bool]:
-        first = header.encode() + b": "
-        key = b"\n" + first
-        self[header] = found = (first, key, key.startswith(_VARIABLE))
+    def __missing__(self, header: str) -> tuple[bytes, bool]:
+        key = b"\n" + header.encode() + b": "
+        self[header] = found = (key, key.startswith(_VARIABLE))
         return found
 
 
