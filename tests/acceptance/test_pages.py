@@ -241,6 +241,45 @@ def test_what_was_asked_for_before_somebody_chose_does_not_close_the_choice(
     assert house.row(phone=CLIENT, closed_as="rejected")["note"] == "a joker"
 
 
+NOTES_WHAT_IS_HEARD = """
+    window.heard = 0;
+    const Real = EventSource;
+    window.EventSource = class extends Real {
+        constructor(...given) {
+            super(...given);
+            this.addEventListener("change", () => { window.heard += 1; });
+        }
+    };
+"""
+# And looked at: looks are spread over less.
+UNTIL_IT_IS_HEARD = """
+    new Promise((done) => {
+        const look = () => window.heard ? setTimeout(done, 300) : setTimeout(look, 20);
+        look();
+    })
+"""
+
+
+def test_what_came_of_it_is_told_though_the_news_is_there_before_the_answer(
+    house: House, asked: Page
+) -> None:
+    asked.add_init_script(NOTES_WHAT_IS_HEARD)
+    asked.reload()
+    offer(house, asked)
+    asked.keyboard.press("a")
+    house.row(phone=CLIENT, closed_as="recalled", recalloperator=AGENT)
+    voicemail = asked.get_by_role("button", name="voicemail")
+    expect(voicemail).to_be_visible()
+    answers: list[tuple[Route, Any]] = []
+    asked.route("**/me/result", lambda route: answers.append((route, route.fetch())))
+    asked.evaluate("window.heard = 0")
+    voicemail.click()
+    asked.evaluate(UNTIL_IT_IS_HEARD)
+    [(route, answer)] = answers
+    route.fulfill(response=answer)
+    expect(asked.get_by_text("The client is called again")).to_be_visible()
+
+
 @pytest.mark.parametrize("text", TEXTS[::9])
 def test_what_strangers_send_is_text(house: House, asked: Page, text: str) -> None:
     trap = "<img src=x onerror=window.caught=1>"

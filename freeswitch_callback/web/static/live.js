@@ -57,8 +57,25 @@
     return Boolean(choosing || (typing && at.value !== ""));
   }
 
+  // The answer to what somebody does shows all that is new, and what came of it: a look meanwhile would have
+  // it dropped.
+  let actingSince = 0;
+
+  function acting() {
+    return actingSince > 0 && Date.now() - actingSince < AT_MOST;
+  }
+
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.requestConfig.verb === "post") actingSince = Date.now();
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.requestConfig.verb !== "post") return;
+    actingSince = 0;
+    setTimeout(catchUp, 0);
+  });
+
   function refresh(whatever) {
-    if (!whatever && busy()) { later = true; return; }
+    if (!whatever && (busy() || acting())) { later = true; return; }
     later = false;
     for (const part of document.querySelectorAll('[hx-trigger~="refresh"]')) htmx.trigger(part, "refresh");
   }
