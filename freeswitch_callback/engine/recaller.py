@@ -382,7 +382,8 @@ class Recaller:
             return self._step_back(attempt, reserved)
         # What was on record before we stood still, another may have taken over since, and have looked at the
         # agent before we reserved them.
-        if not self._may_be_sent(claim, rules) or not self._surely_held(attempt):
+        may_be_sent = self._may_be_sent(claim, rules) and attempt.verdict is None  # the reconciler's
+        if not may_be_sent or not self._surely_held(attempt):
             return self._step_back(attempt, reserved)
         try:
             self.node.send_originate(originate, partial(self._surely_held, attempt))
@@ -498,18 +499,21 @@ class Recaller:
     def _step_back(self, attempt: Attempt, reserved: bool | None) -> bool:
         """Undo a claim of which nothing was sent. False, for `_reserve_and_send` to return."""
         claim = attempt.claim
+        not_held = False
         if claim.agent is not None and (ours := self._while_ours(attempt)) is not None:
             not_held = reserved is False or self._give_back(claim.agent, ours, talked=False)
-            if not_held:
-                self._strike(claim)
         elif claim.agent is not None and reserved is not False:
             # Whoever has taken it over may have let the agent go before we reserved them.
             self._give_back_late(claim.agent)
         decision = attempt.decision
         if decision is None or decision.say is Say.ACCEPT:
-            self._patiently(lambda: self._ledger.abort(claim, unsent=True), "give a recall back")
+            self._patiently(
+                lambda: self._ledger.abort(claim, unsent=True, released=not_held), "give a recall back"
+            )
         else:
-            self._patiently(lambda: self._ledger.obey(claim, decision), "do as an agent says")
+            self._patiently(
+                lambda: self._ledger.obey(claim, decision, released=not_held), "do as an agent says"
+            )
         return False
 
     def _originate(self, claim: Claim, recall: Due, rules: RecallRules) -> commands.Originate:
@@ -625,10 +629,6 @@ class Recaller:
             ours = self._patiently(partial(self._ledger.take, held, self._engine), "hold an agent")
             if ours and self._give_back(name, soon, talked=False):
                 self._patiently(partial(self._ledger.strike, held), "strike a reservation")
-
-    def _strike(self, claim: Claim) -> None:
-        """No reservation of this attempt stands any more."""
-        self._patiently(partial(self._ledger.release, claim), "strike a reservation")
 
     def _clear_marks(self, claim: Claim) -> None:
         try:

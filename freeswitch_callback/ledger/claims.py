@@ -145,14 +145,17 @@ def _judged(
     return case, shut
 
 
-def abort(transaction: Transaction, claim: Claim, *, unsent: bool = False) -> bool:
+def abort(transaction: Transaction, claim: Claim, *, unsent: bool = False, released: bool = False) -> bool:
     """The attempt was never sent: as if it had not been claimed, but for the fencing number. Whoever was
     about to send it, and wrote so, knows that it is `unsent` all the same.
 
-    The reservation stays on record until FreeSWITCH has the agent back (`leases.release`)."""
+    The reservation stays on record until FreeSWITCH has the agent back; if it has (`released`), it goes with
+    the attempt: an attempt without it would let an agent go whom another recall has reserved since."""
     row = _fenced(transaction, claim)
     if row is None or row["state"] not in ((State.CLAIMED, State.DIALLING) if unsent else (State.CLAIMED,)):
         return False
+    if released:
+        transaction.together(reservation_of(claim.attempt))
     transaction.update(Recall, claim.recall, **_freed(State.WAITING))
     transaction.change(Attempt.delete().where(Attempt.id == claim.attempt))
     note(transaction, claim.engine, "aborted", claim.recall, attempt=claim.attempt)

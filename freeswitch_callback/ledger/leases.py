@@ -184,12 +184,6 @@ def reservations(transaction: Transaction, node: str | None) -> list[Reserved]:
     return [Reserved(**row) for row in transaction.rows(query)]
 
 
-def release(transaction: Transaction, attempt: int) -> bool:
-    """Forgets the reservation of an attempt after its agent was released in FreeSWITCH; False if there was
-    none."""
-    return transaction.change(reservation_of(attempt)) > 0
-
-
 @prepared
 def reservation_of(attempt: int) -> Query:
     """Takes it off the record."""

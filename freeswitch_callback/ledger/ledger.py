@@ -313,10 +313,11 @@ class Ledger:
     # The results of a claim: False, and nothing changed, if a newer claim exists or the recall's state
     # forbids it.
 
-    def abort(self, claim: Claim, *, unsent: bool = False) -> bool:
+    def abort(self, claim: Claim, *, unsent: bool = False, released: bool = False) -> bool:
         """Nothing was sent: the recall waits again, the attempt is deleted. `unsent`: also where it is on
-        record as about to be sent, by whoever would have sent it."""
-        return self._sooner(lambda t: claims.abort(t, claim, unsent=unsent))
+        record as about to be sent, by whoever would have sent it. `released`: with its reservation, as
+        FreeSWITCH has the agent back."""
+        return self._sooner(lambda t: claims.abort(t, claim, unsent=unsent, released=released))
 
     def dialling(self, claim: Claim, core_uuid: str | None = None) -> bool:
         """To be written before the originate is sent, to the FreeSWITCH with this `Core-UUID`."""
@@ -347,9 +348,9 @@ class Ledger:
         """What was said of these attempts."""
         return self._database.read(lambda t: operators.decisions(t, attempts))
 
-    def obey(self, claim: Claim, decision: Decision) -> bool:
+    def obey(self, claim: Claim, decision: Decision, *, released: bool = False) -> bool:
         """As `abort`; the recall is postponed or closed as `rejected`, as the agent said."""
-        return self._sooner(lambda t: operators.obey(t, claim, decision))
+        return self._sooner(lambda t: operators.obey(t, claim, decision, released=released))
 
     def remarks(self, recall: int) -> list[Row]:
         """Of one recall, newest first."""
@@ -419,10 +420,6 @@ class Ledger:
 
     def reservations(self, node: str | None = None) -> list[Reserved]:
         return self._database.read(lambda t: leases.reservations(t, node))
-
-    def release(self, claim: Claim) -> bool:
-        """Forgets a claim's reservation once FreeSWITCH has released the agent; False if there was none."""
-        return self._database.write(lambda t: leases.release(t, claim.attempt))
 
     def reserve(self, node: str, agent: str, engine: str) -> int | None:
         """Holds an agent for no attempt, so that no other engine gets them; the reservation's id, None if

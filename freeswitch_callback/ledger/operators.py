@@ -78,9 +78,10 @@ def decisions(transaction: Transaction, attempts: Sequence[int]) -> list[Decisio
     ]
 
 
-def obey(transaction: Transaction, claim: Claim, decision: Decision) -> bool:
-    """Gives back a claim of which nothing was sent, for the recall to be called later, or not at all."""
-    if not claims.abort(transaction, claim):
+def obey(transaction: Transaction, claim: Claim, decision: Decision, *, released: bool) -> bool:
+    """Gives back a claim of which nothing was sent, for the recall to be called later, or not at all;
+    `released` as in `claims.abort`."""
+    if not claims.abort(transaction, claim, released=released):
         return False
     if decision.say is Say.REJECT:
         operations.close(transaction, [claim.recall], decision.by, ClosedAs.REJECTED, decision.reason)

@@ -33,8 +33,7 @@ def stands_still(house: House, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
             [held] = house.ledger.held()
             taken_over = house.ledger.adopt(held.claim, "another", 30.0)
             assert taken_over is not None
-            house.ledger.release(taken_over)
-            house.ledger.abort(taken_over, unsent=True)
+            house.ledger.abort(taken_over, unsent=True, released=True)
             and_then(taken_over.recall)
             return reserve(node, agent)
 

@@ -62,7 +62,7 @@ def test_two_engines_that_want_one_agent_do_not_both_get_them(ledger: Ledger, ot
             lambda r=recalls[1]: claim(other_ledger, r, agent="1001", engine="engine-2"),
         )
         assert sorted(held is not None for held in got) == [False, True]
-        assert sum(ledger.release(held) for held in got if held is not None) == 1
+        assert sum(ledger.abort(held, released=True) for held in got if held is not None) == 1
 
 
 def test_two_engines_that_record_the_same_call_write_one_row(ledger: Ledger, other_ledger: Ledger):

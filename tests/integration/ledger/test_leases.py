@@ -84,7 +84,7 @@ def test_reservations_can_be_asked_for_by_node(ledger: Ledger):
     assert [(kept.node, kept.agent, kept.engine) for kept in ledger.reservations("fs2")] == [
         ("fs2", "1001", "engine-1")
     ]
-    assert ledger.release(here)
+    assert ledger.abort(here, released=True)
     assert [kept.node for kept in ledger.reservations()] == ["fs2"]
 
 
@@ -95,7 +95,8 @@ def test_a_reservation_that_is_taken_over_keeps_the_agent_from_everybody_until_i
     assert ledger.settle(over, RETRY, NOON)
     (left,) = ledger.reservations()
     assert ledger.take(left.id, over.engine)
-    assert not ledger.release(over), "it is not that attempt's any more"
+    ledger.settle(over, RETRY, NOON, released=True)
+    assert ledger.reservations(), "it is not that attempt's any more"
     assert not other_ledger.take(left.id, "engine-2"), "another sees to the agent"
     assert other_ledger.reserve("fs1", "1001", "engine-2") is None
     other = waiting(other_ledger, BORIS).recall_id

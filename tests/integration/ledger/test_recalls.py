@@ -166,8 +166,7 @@ def test_the_reservation_outlives_the_attempt_until_the_agent_is_released(ledger
     taken = dialling(ledger, agent="1001")
     ledger.settle(taken, RETRY, NOON)
     assert [kept.agent for kept in ledger.reservations("fs1")] == ["1001"]
-    assert ledger.release(taken)
-    assert not ledger.release(taken)
+    ledger.settle(taken, RETRY, NOON, released=True)
     assert ledger.reservations() == []
 
 
@@ -275,10 +274,10 @@ def test_a_claim_may_say_at_once_that_its_call_is_about_to_be_sent(ledger: Ledge
 
 def test_whoever_was_about_to_send_takes_it_back(ledger: Ledger):
     taken = dialling(ledger)
-    assert ledger.abort(taken, unsent=True)
+    assert ledger.abort(taken, unsent=True, released=True)
+    assert ledger.reservations() == [], "in the same transaction: nobody finds the attempt without it"
     shown = ledger.show(1)
     assert (shown["recall"]["state"], shown["recall"]["attempts"], shown["attempts"]) == ("waiting", 0, [])
-    ledger.release(taken)
     again = claim(ledger, taken.recall)
     assert ledger.dialling(again)
     assert not ledger.abort(taken, unsent=True)  # overtaken
