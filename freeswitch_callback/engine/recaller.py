@@ -33,6 +33,7 @@ from freeswitch_callback.engine import offers
 from freeswitch_callback.engine.attempts import Attempt, RecallRules, length_of_rest
 from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.engine.figures import Figures
+from freeswitch_callback.engine.first_try import FirstTry
 from freeswitch_callback.engine.gatekeeper import Gatekeeper
 from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.engine.switchboard import Switchboard
@@ -66,14 +67,6 @@ _RECALL_AGAIN_AFTER, _AGENT_AGAIN_AFTER = 2.0, 10.0
 
 The recall's are fewer: its next try is with somebody else.
 """
-
-_SECOND_FOR = 10.0
-"""Seconds after another engine had a recall or an agent first for which it has the first try at all agents.
-Else each of many engines at a node would try to claim what one of them has claimed already."""
-_HEAD_START = (0.1, 0.3)
-"""Seconds, as chance has it, that those who have the first try are given."""
-_THEY_ARE_SLOW = 5
-"""Agents whom nobody has taken in that time, one after the other: then the first try is ours again."""
 
 AT_ONCE = 1.0
 """Seconds from a look at an agent who is ours to the release of that agent, or there is none."""
@@ -139,9 +132,7 @@ class Recaller:
         self._not_before: dict[int, float] = {}  # recalls that could not be sent just now (monotonic)
         self._pool = Pool(_MOST_RECALLS_AT_ONCE)
         self._faulty_until = 0.0
-        self._second_until = 0.0  # another engine has the first try (monotonic)
-        self._tries_at: float | None = None  # the end of its head start (monotonic)
-        self._left_to_us = 0  # agents whom it has not taken within that
+        self._first_try = FirstTry(clock)
         self._reach = 1  # how much further than usual the look at the line goes: many may be shut
         self._breakers_told: set[str] = set()  # prefixes
         self._starting: set[int] = set()  # recalls that are given to an agent, and not claimed yet
@@ -177,7 +168,7 @@ class Recaller:
         now = self._clock.time()
         operators = self.switchboard.operators_who_wait(self._held)
         ready = dispatch.free(operators, now)
-        if ready and (head_start := self._head_start()):
+        if ready and (head_start := self._first_try.head_start()):
             return Round(now + head_start, anybody=True, more=True)
         free_at = dispatch.next_free(operators, now)
         more = False
@@ -188,29 +179,10 @@ class Recaller:
                 in_the_way = len(self._starting) + len(self._not_before)
                 limit = min(self._reach * (2 * len(ready) + 2) + in_the_way, _FURTHEST_LOOK)
                 recalls = self._ledger.due(queues, limit)
-                started = self._start(recalls, limit)
-                more = started < len(recalls)
-                if more and self._is_second():
-                    free_at = now + self._head_start()
+                more = self._start(recalls, limit) < len(recalls)
+                if more and not self._first_try.ours:
+                    free_at = now + self._first_try.head_start()
         return Round(free_at, bool(ready), more)
-
-    def _is_second(self) -> bool:
-        """Whether another engine is quicker than we are, and has the first try."""
-        return self._clock.monotonic() < self._second_until
-
-    def _head_start(self) -> float:
-        """Seconds for which whoever is free is still left to another engine: it takes them, or it does not
-        because it is gone or has too much to do."""
-        if not self._is_second():
-            self._tries_at = None
-            return 0.0
-        now = self._clock.monotonic()
-        if self._tries_at is None:
-            self._tries_at = now + random.uniform(*_HEAD_START)
-        if now < self._tries_at:
-            return self._tries_at - now
-        self._tries_at = None
-        return 0.0
 
     def _queue_rules(self, queue: str) -> QueueRules:
         return self._rules(queue).queue
@@ -232,8 +204,7 @@ class Recaller:
             self._under_way(),
             self._clock.time(),
         )
-        if self._is_second():  # few at first, to see whether they are left to us
-            del assignments[1 + self._left_to_us :]
+        assignments = assignments[: self._first_try.most]
         for assignment in assignments:
             call_uuid = str(uuid.uuid4())
             if assignment.agent is not None:
@@ -274,7 +245,7 @@ class Recaller:
         attempt: Attempt | None = None
         sent = held_back = lost = False
         held_until = self._clock.monotonic() + self.lease
-        second = self._is_second()
+        first = self._first_try.ours
         try:
             claim = self._ledger.claim(
                 recall.id,
@@ -294,14 +265,11 @@ class Recaller:
                 self._held_back(recall, claim)
                 return
             if claim is None:
-                self._left_to_us = 0
-                self._second_until = self._clock.monotonic() + _SECOND_FOR
+                self._first_try.lost()
                 lost = not self._has_been_reserved(agent)
                 return
-            if second:
-                self._left_to_us += 1
-                if self._left_to_us >= _THEY_ARE_SLOW:
-                    self._second_until = 0.0
+            if not first:
+                self._first_try.left_to_us()
             self._breakers_told.discard(self._prefix(recall))
             progress = Progress(claim.mode, claim.call_uuid, claim.job_uuid)
             attempt = Attempt(claim, recall, progress, held_until)
@@ -448,14 +416,14 @@ class Recaller:
 
     def _may_be_sent(self, claim: Claim, rules: RecallRules) -> bool:
         """Whether it is on record as sent, and nobody has asked us to stop."""
-        if not self._stopping.is_set() and rules.accept_within is not None:
-            try:
-                return self._ledger.dialling(claim, self.node.core_uuid) and not self._stopping.is_set()
-            except DatabaseUnreachable:
-                if claim.agent is not None:  # their row stays, until the database is back
-                    self._give_back(claim.agent, self._clock.within(AT_ONCE), talked=False)
-                raise
-        return not self._stopping.is_set()
+        if self._stopping.is_set() or rules.accept_within is None:
+            return not self._stopping.is_set()
+        try:
+            return self._ledger.dialling(claim, self.node.core_uuid) and not self._stopping.is_set()
+        except DatabaseUnreachable:
+            if claim.agent is not None:  # their row stays, until the database is back
+                self._give_back(claim.agent, self._clock.within(AT_ONCE), talked=False)
+            raise
 
     def _still_free(self, agent: Agent | None) -> bool:
         """A second look, now that the agent is ours: +OK tells only that their row was Waiting."""
