@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 from freeswitch_callback.simulator.applications import Applications
 from freeswitch_callback.simulator.callcenter import Callcenter
@@ -17,11 +18,12 @@ from freeswitch_callback.simulator.tables import (
     QUEUE_COLUMNS,
     TIER_COLUMNS,
     Agent,
+    Cells,
     Tier,
 )
 
 Reply = Callable[[str], None]
-Rows = list[list[str | None]]
+Rows = list[Cells]
 NO_REPLY = "-ERR no reply\n"
 NO_CHANNEL = "-ERR No such channel!\n"
 LIST_LIMIT = 4095  # `db list` is cut there, in the middle of a key
@@ -346,7 +348,7 @@ class Commands:
         table = ["|".join(columns), *("|".join(cell or "" for cell in row) for row in rows)] if rows else []
         return "".join(f"{line}\n" for line in [*table, "+OK"])
 
-    def _table(self, words: list[str]) -> tuple[list[str], Rows] | None:
+    def _table(self, words: list[str]) -> tuple[tuple[str, ...], Rows] | None:
         center = self._callcenter
         match words:
             case ["agent", "list", *only]:
@@ -390,15 +392,30 @@ class Commands:
             found = self._table(words)
             if found is None:
                 request |= {"status": "error", "message": "Invalid arguments", "response": None}
+            elif request.get("format") != "pretty":
+                request.pop("response", None)  # it comes last
+                return f"{_json(request | {'status': 'success'})[:-1]},{_json_rows(*found)}}}\n"
             else:
                 columns, rows = found
-                request |= {
-                    "status": "success",
-                    "response": [
-                        {column: cell for column, cell in zip(columns, row, strict=True) if cell is not None}
-                        for row in rows
-                    ],
-                }
-        pretty = request.get("format") == "pretty"
-        indent, separators = ("\t", (",", ":\t")) if pretty else (None, (",", ":"))
-        return json.dumps(request, indent=indent, separators=separators, ensure_ascii=False) + "\n"
+                request |= {"status": "success", "response": [_object(columns, row) for row in rows]}
+        if request.get("format") == "pretty":
+            return json.dumps(request, indent="\t", separators=(",", ":\t"), ensure_ascii=False) + "\n"
+        return _json(request) + "\n"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _json_rows(columns: tuple[str, ...], rows: Rows) -> str:
+    return f'"response":[{",".join(_json_row(columns, row) for row in rows)}]'
+
+
+@lru_cache(maxsize=10_000)
+def _json_row(columns: tuple[str, ...], row: Cells) -> str:
+    return _json(_object(columns, row))
+
+
+def _object(columns: tuple[str, ...], row: Cells) -> dict[str, str]:
+    """A column that is NULL is left out."""
+    return {column: cell for column, cell in zip(columns, row, strict=True) if cell is not None}

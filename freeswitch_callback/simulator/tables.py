@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import attrgetter
 
 from freeswitch_callback.simulator.channel import Channel
@@ -19,21 +20,21 @@ AGENT_HEADER = (
     "no_answer_delay_time|last_bridge_start|last_bridge_end|last_offered_call|last_status_change|no_answer_count|"
     "calls_answered|talk_time|ready_time|external_calls_count"
 )
-AGENT_COLUMNS = AGENT_HEADER.split("|")
-TIER_COLUMNS = ["queue", "agent", "state", "level", "position"]
+AGENT_COLUMNS = tuple(AGENT_HEADER.split("|"))
+TIER_COLUMNS = ("queue", "agent", "state", "level", "position")
 QUEUE_HEADER = (
     "name|strategy|moh_sound|time_base_score|tier_rules_apply|tier_rule_wait_second|tier_rule_wait_multiply_level|"
     "tier_rule_no_agent_no_wait|discard_abandoned_after|abandoned_resume_allowed|max_wait_time|"
     "max_wait_time_with_no_agent|max_wait_time_with_no_agent_time_reached|record_template|calls_answered|"
     "calls_abandoned|ring_progressively_delay|skip_agents_with_external_calls|agent_no_answer_status"
 )
-QUEUE_COLUMNS = QUEUE_HEADER.split("|")
+QUEUE_COLUMNS = tuple(QUEUE_HEADER.split("|"))
 MEMBER_HEADER = (
     "queue|instance_id|uuid|session_uuid|cid_number|cid_name|system_epoch|joined_epoch|rejoined_epoch|bridge_epoch|"
     "abandoned_epoch|base_score|skill_score|serving_agent|serving_system|state|score"
 )
-MEMBER_COLUMNS = MEMBER_HEADER.split("|")
-# Of a thousand agents all are listed at every poll, and nobody has their turn meanwhile.
+MEMBER_COLUMNS = tuple(MEMBER_HEADER.split("|"))
+Cells = tuple[str | None, ...]
 _agent_values, _tier_values, _queue_values = (
     attrgetter(*columns) for columns in (AGENT_COLUMNS, TIER_COLUMNS, QUEUE_COLUMNS)
 )
@@ -65,8 +66,8 @@ class Agent:
     external_calls_count: int = 0
     instance_id: str = INSTANCE
 
-    def row(self) -> list[str | None]:
-        return list(map(_cell, _agent_values(self)))
+    def row(self) -> Cells:
+        return _cells(_agent_values(self))
 
     def free(self, now: float) -> bool:
         """May be offered a call of a queue now."""
@@ -86,8 +87,8 @@ class Tier:
     position: int = 1
     state: str = "Ready"
 
-    def row(self) -> list[str | None]:
-        return list(map(_cell, _tier_values(self)))
+    def row(self) -> Cells:
+        return _cells(_tier_values(self))
 
 
 @dataclass(slots=True, eq=False)
@@ -116,8 +117,8 @@ class Queue:
     agent_no_answer_status: str = "On Break"
     last_offered: str = ""  # round-robin goes on behind this agent
 
-    def row(self) -> list[str | None]:
-        return list(map(_cell, _queue_values(self)))
+    def row(self) -> Cells:
+        return _cells(_queue_values(self))
 
 
 @dataclass(slots=True, eq=False)
@@ -145,8 +146,8 @@ class Member:
     def score(self, now: float) -> int:
         return int(now) - self.joined_epoch + self.base_score
 
-    def row(self, now: float) -> list[str | None]:
-        return [
+    def row(self, now: float) -> Cells:
+        return (
             self.queue.name,
             INSTANCE,
             self.uuid,
@@ -159,7 +160,7 @@ class Member:
             INSTANCE if self.serving_agent else "",
             self.state,
             str(self.score(now)),
-        ]
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -173,6 +174,13 @@ class Offer:
     dial: Dial | None = None
     leg: Channel | None = None
     withdrawn: str = ""  # why we stopped it ourselves
+
+
+@lru_cache(maxsize=10_000)
+def _cells(values: tuple[object, ...]) -> Cells:
+    """Of a thousand agents all are listed at every poll, and nobody has their turn meanwhile: most are
+    as they were."""
+    return tuple(map(_cell, values))
 
 
 def _cell(value: object) -> str | None:
