@@ -154,8 +154,9 @@ class Database(Protocol):
     def read(self, work: Work[Result]) -> Result:
         """Runs `work` on one consistent view."""
 
-    def write(self, work: Work[Result]) -> Result:
-        """Runs `work` and commits; an exception undoes it all."""
+    def write(self, work: Work[Result], *, durable: bool = True) -> Result:
+        """Runs `work` and commits; an exception undoes it all. What is not `durable` may be lost in a power
+        cut, and the disk is not waited for: others who commit need not wait behind it."""
 
     def migrate(self, work: Work[Result], *, create_folder: bool) -> Result:
         """As `write`, alone: others who migrate wait, and no deadline ends it. May create the database."""

@@ -52,8 +52,8 @@ class Watched:
         self._reading = None
         return result
 
-    def write(self, work: Work[Result]) -> Result:
-        return self._written(lambda: self._database.write(work))
+    def write(self, work: Work[Result], *, durable: bool = True) -> Result:
+        return self._written(lambda: self._database.write(work, durable=durable))
 
     def migrate(self, work: Work[Result], *, create_folder: bool) -> Result:
         return self._written(lambda: self._database.migrate(work, create_folder=create_folder))

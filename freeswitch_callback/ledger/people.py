@@ -138,7 +138,7 @@ class People:
             )
             return True
 
-        return self._database.write(begin)
+        return self._database.write(begin, durable=False)
 
     def session(self, key: str, idle: float, *, seen: bool = True) -> Person | None:
         """Whose session this is, if it is not over; `idle`: seconds without a request after which it is.
@@ -162,7 +162,9 @@ class People:
             return None
         row, unseen = found
         if seen and unseen >= min(SEEN_EVERY, idle / 4):
-            self._database.write(lambda t: t.change(Session.update(seen_at=t.now).where(Session.key == key)))
+            self._database.write(
+                lambda t: t.change(Session.update(seen_at=t.now).where(Session.key == key)), durable=False
+            )
         return _person(row)
 
     def end_session(self, key: str) -> bool:
@@ -219,7 +221,7 @@ class People:
                 written = written.on_conflict(conflict_target=[OpenPage.agent], preserve=[OpenPage.until])
                 transaction.rows(written.returning(OpenPage.id))
 
-        self._database.write(say)
+        self._database.write(say, durable=False)
 
     def with_open_page(self) -> set[str]:
         """The agents who have their page open, on whatever engine."""

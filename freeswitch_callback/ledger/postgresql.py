@@ -89,8 +89,9 @@ class Postgresql:
     def read(self, work: Work[Result]) -> Result:
         return self._run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", work)
 
-    def write(self, work: Work[Result]) -> Result:
-        return self._run("BEGIN ISOLATION LEVEL READ COMMITTED", work)
+    def write(self, work: Work[Result], *, durable: bool = True) -> Result:
+        begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+        return self._run(begin if durable else f"{begin}; SET LOCAL synchronous_commit = off", work)
 
     def migrate(self, work: Work[Result], *, create_folder: bool) -> Result:
         def alone(transaction: Transaction) -> Result:

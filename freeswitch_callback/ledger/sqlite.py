@@ -42,6 +42,8 @@ BUSY_TIMEOUT = 10.0
 
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
+_NORMAL, _FULL = 1, 2
+"""Values of `PRAGMA synchronous`: a commit waits for the disk with _FULL."""
 
 _TOGETHER = 50
 """Transactions at most that are committed in one: another process that writes waits as long."""
@@ -57,7 +59,8 @@ class _Asked(Generic[Result]):
     """A transaction that somebody waits for, and what came of it."""
 
     work: Work[Result]
-    create: bool
+    create: bool = False
+    durable: bool = True
     outcome: _Done[Result] | Exception | None = None
 
 
@@ -75,10 +78,11 @@ class _Line:
         self.clock = clock
         self.threads = ThreadPool(1)
         self.database: peewee.SqliteDatabase | None = None
+        self._synchronous = _FULL
         self._asked: deque[_Asked[Any]] = deque()
 
-    def run(self, work: Work[Result], *, create: bool = False) -> Result:
-        asked: _Asked[Result] = _Asked(work, create)
+    def run(self, work: Work[Result], *, create: bool = False, durable: bool = True) -> Result:
+        asked: _Asked[Result] = _Asked(work, create, durable)
         self._asked.append(asked)
         # An expected error comes back as a value: gevent prints whatever a thread raises.
         outcome: _Done[Result] | peewee.PeeweeException | CallbackError
@@ -135,7 +139,7 @@ class _Line:
 
     def _transact(self, asked: _Asked[Result]) -> Result:
         database = self._connected(asked.create)
-        database.execute_sql(self.begin)
+        self._begin(database, durable=asked.durable)
         try:
             result = asked.work(Transaction(database, self.clock()))
             database.execute_sql("COMMIT")
@@ -150,7 +154,7 @@ class _Line:
         alone."""
         try:
             database = self._connected(create=False)
-            database.execute_sql(self.begin)
+            self._begin(database, durable=any(asked.durable for asked in some))
         except (peewee.PeeweeException, CallbackError) as error:
             for asked in some:
                 asked.outcome = error
@@ -174,6 +178,13 @@ class _Line:
         for asked, outcome in zip(some, outcomes, strict=True):
             asked.outcome = outcome
         return True
+
+    def _begin(self, database: peewee.SqliteDatabase, *, durable: bool) -> None:
+        wanted = _FULL if durable else _NORMAL
+        if wanted != self._synchronous:
+            database.execute_sql(f"PRAGMA synchronous = {wanted}")
+            self._synchronous = wanted
+        database.execute_sql(self.begin)
 
     def _connected(self, create: bool) -> peewee.SqliteDatabase:
         if self.database is None:
@@ -206,8 +217,9 @@ class _Line:
         if version == 0 and not create:
             migrations.check(0, self.name)
         self._into_wal(database)
-        for pragma, value in self.pragmas.items():
+        for pragma, value in {"synchronous": _FULL, **self.pragmas}.items():
             database.execute_sql(f"PRAGMA {pragma} = {value}")
+        self._synchronous = _FULL
 
     def _into_wal(self, database: peewee.SqliteDatabase) -> None:
         """A new file's first users may all do this at once; SQLite tells them so instead of waiting."""
@@ -298,7 +310,7 @@ class Sqlite:
             self.path,
             self.name,
             begin="BEGIN IMMEDIATE",
-            pragmas={"synchronous": 2, "foreign_keys": 1},  # 2 is FULL
+            pragmas={"foreign_keys": 1},
             timeout=self.timeout,
             clock=self.clock,
         )
@@ -314,8 +326,8 @@ class Sqlite:
     def read(self, work: Work[Result]) -> Result:
         return self._reader.run(work)
 
-    def write(self, work: Work[Result]) -> Result:
-        return self._writer.run(work)
+    def write(self, work: Work[Result], *, durable: bool = True) -> Result:
+        return self._writer.run(work, durable=durable)
 
     def migrate(self, work: Work[Result], *, create_folder: bool) -> Result:
         if create_folder:

@@ -5,7 +5,8 @@ a change takes until every reader has heard of it and every board shows it, with
 boards open.
 
 Without it: the engine's reaction, as `reaction` measures it, with 500 open pages, 50 streams that nobody
-reads and people who log in all the time; beside it the same engine without them, before and afterwards.
+reads and people who log in all the time; beside it the same engine without them, before and afterwards, and
+with a neighbour that takes as much of a processor as the pages did, and does nothing with it.
 
 People are a process of their own (`visitors`), so is FreeSWITCH; and so are the pages, as in `run`.
 """
@@ -20,6 +21,8 @@ import argparse  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import sqlite3  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Iterator, Sequence  # noqa: E402
 from contextlib import ExitStack, closing, contextmanager  # noqa: E402
@@ -39,6 +42,7 @@ from freeswitch_callback.operations import accounts  # noqa: E402
 from freeswitch_callback.web.process import PagesProcess  # noqa: E402
 from freeswitch_callback.web.site import Settings  # noqa: E402
 from tests.bench.contact_centre import (  # noqa: E402
+    ROOT,
     ContactCentre,
     agent_of,
     database,
@@ -143,8 +147,7 @@ def _missed(number: int) -> Missed:
 
 def open_pages(kind: str, recalls: int = 100_000, *, times: int = 300, gap: float = 0.1) -> dict[str, Any]:
     with _site(kind, recalls, varied=False, traffic=10.0) as (_, centre, people, pages):
-        agents = iter(range(0, AGENTS, times + 20))
-        before = _reaction(centre, next(agents), times, gap)
+        before = _reaction(centre, times, gap)
         people.open_pages()
         people.abroad.ask("stall", sessions=people.sessions["stalled"])
         people.abroad.ask("storm", users=people.storming, password=PASSWORD)
@@ -153,14 +156,17 @@ def open_pages(kind: str, recalls: int = 100_000, *, times: int = 300, gap: floa
         both = {"engine": os.getpid(), "pages": pages}
         resident = {who: _resident(pid) for who, pid in both.items()}
         began, cpu = time.monotonic(), {who: _processor(pid) for who, pid in both.items()}
-        during = _reaction(centre, next(agents), times, gap)
+        during = _reaction(centre, times, gap)
         seconds = time.monotonic() - began
         cpu = {who: _processor(pid) - cpu[who] for who, pid in both.items()}
         told_of = people.abroad.ask("told")
         memory = {who: _resident(pid) for who, pid in both.items()}
         people.abroad.close()
         gevent.sleep(5.0)
-        after = _reaction(centre, next(agents), times, gap)
+        log_ins = told_of["log_ins"] / seconds
+        with _neighbour(cpu["pages"] / seconds, log_ins):
+            beside = _reaction(centre, times, gap)
+        after = _reaction(centre, times, gap)
     return {
         "database": kind,
         "recalls": recalls,
@@ -168,10 +174,11 @@ def open_pages(kind: str, recalls: int = 100_000, *, times: int = 300, gap: floa
         "stalled": STALLED,
         "without": before,
         "with": during,
+        "with_a_neighbour": beside,
         "without_again": after,
-        "ratio_p50": round(during["p50"] / ((before["p50"] + after["p50"]) / 2), 2),
-        "ratio_p99": round(during["p99"] / ((before["p99"] + after["p99"]) / 2), 2),
-        "log_ins_per_second": round(told_of["log_ins"] / seconds, 1),
+        **{f"ratio_{q}": round(during[q] / ((before[q] + after[q]) / 2), 2) for q in ("p50", "p99")},
+        **{f"ratio_{q}_neighbour": round(during[q] / beside[q], 2) for q in ("p50", "p99")},
+        "log_ins_per_second": round(log_ins, 1),
         "log_ins_refused": told_of["refused"],
         "looks_per_second": round(len(told_of["looks"]) / seconds, 1),
         "look": _told(told_of["looks"]),
@@ -184,10 +191,21 @@ def open_pages(kind: str, recalls: int = 100_000, *, times: int = 300, gap: floa
     }
 
 
-def _reaction(centre: ContactCentre, first: int, times: int, gap: float) -> dict[str, Any]:
-    warm = centre.ask("react", first=first, times=20, gap=gap)
-    found = centre.ask("react", first=first + 20, times=times, gap=gap)
+def _reaction(centre: ContactCentre, times: int, gap: float) -> dict[str, Any]:
+    warm = centre.ask("react", first=0, times=20, gap=gap)
+    found = centre.ask("react", first=20, times=times, gap=gap)
     return told(found["reactions"]) | {"late": found["late"] + warm["late"]}
+
+
+@contextmanager
+def _neighbour(share: float, passwords: float) -> Iterator[None]:
+    words = [sys.executable, "-W", "ignore", "-m", "tests.bench.neighbour", str(share), str(passwords)]
+    with subprocess.Popen(words, cwd=ROOT) as process:
+        try:
+            gevent.sleep(2.0)  # it has begun
+            yield
+        finally:
+            process.kill()
 
 
 # --- the site and its people -------------------------------------------------------------------------------

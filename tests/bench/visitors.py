@@ -5,7 +5,7 @@ scripts in `web/static` make of it: a stream of events that is read, and its par
 they say so. Moments are those of the clock that all processes of a machine share (monotonic).
 
 It stands for five hundred other machines, and is here only because there is one: it gives way to everybody
-else (niceness 10), or a browser's work would be taken for the engine's.
+else at once (SCHED_IDLE), or a browser's work would be taken for the engine's.
 """
 
 from __future__ import annotations
@@ -268,5 +268,5 @@ def _serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(10)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     _serve(int(sys.argv[1]))

@@ -11,7 +11,7 @@ from gevent.server import StreamServer
 
 from freeswitch_callback.errors import ConfigurationError, DatabaseUnreachable
 from freeswitch_callback.ledger import Filter, Ledger, postgresql, recalls
-from freeswitch_callback.ledger.database import Database, open_database
+from freeswitch_callback.ledger.database import Database, Transaction, open_database
 from tests.integration.ledger.given import waiting
 from tests.postgres import TEMPLATE, Postgres
 
@@ -131,6 +131,14 @@ def test_connections_say_who_they_are_and_speak_utf8_in_utc(database: Database):
     assert sql(database, "SHOW client_encoding") == "UTF8"
     assert sql(database, "SHOW TimeZone") == "UTC"
     assert sql(database, "SHOW statement_timeout") == "8s"
+
+
+def test_only_what_must_survive_a_power_cut_waits_for_the_servers_disk(database: Database):
+    def level(transaction: Transaction) -> object:
+        return transaction.database.execute_sql("SHOW synchronous_commit").fetchone()[0]
+
+    database.write(lambda t: t.database.execute_sql("SET synchronous_commit = on"))  # of this connection
+    assert [database.write(level, durable=durable) for durable in (True, False, True)] == ["on", "off", "on"]
 
 
 def test_who_migrates_waits_for_another_process_that_does(

@@ -71,6 +71,17 @@ def test_what_counts_as_written_survives_a_power_cut(path: Path):
     }
 
 
+def test_what_need_not_survive_one_keeps_nobody_waiting_for_the_disk(path: Path):
+    full, normal = 2, 1
+
+    def level(transaction):
+        return transaction.database.execute_sql("PRAGMA synchronous").fetchone()[0]
+
+    with closing(open_database(f"sqlite://{path}")) as database:
+        asked = [database.write(level, durable=durable) for durable in (False, False, True, False, True)]
+    assert asked == [normal, normal, full, normal, full]
+
+
 def test_the_reader_cannot_write(path: Path):
     with (
         closing(open_database(f"sqlite://{path}")) as database,

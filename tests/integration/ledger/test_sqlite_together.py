@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,15 @@ class Office:
 
         monkeypatch.setattr(peewee.SqliteDatabase, "execute_sql", listen)
 
-    def all_at_once(self, *works: Work) -> list[Any]:
+    def all_at_once(self, *works: Work, durable: Sequence[bool] = ()) -> list[Any]:
         """What each of them gives or raises, all asked for while the writer does something else."""
+        how = durable or [True] * len(works)
+        self.said.clear()
         ends, begins = os.pipe()
         busy = gevent.spawn(self.database.write, lambda t: os.read(ends, 1))
         while self.database._writer._asked or not self.said:
             gevent.sleep(0)
-        asked = [gevent.spawn(self._outcome, work) for work in works]
+        asked = [gevent.spawn(self._outcome, *one) for one in zip(works, how, strict=True)]
         while len(self.database._writer._asked) < len(works):
             gevent.sleep(0)
         self.said.clear()
@@ -56,9 +58,9 @@ class Office:
         os.close(begins)
         return [one.value for one in asked]
 
-    def _outcome(self, work: Work) -> Any:
+    def _outcome(self, work: Work, durable: bool) -> Any:
         try:
-            return self.database.write(work)
+            return self.database.write(work, durable=durable)
         except Exception as error:  # noqa: BLE001  what it raised is what is looked at
             return error
 
@@ -98,6 +100,17 @@ def test_twenty_transactions_are_one_commit(office):
     assert office.all_at_once(*map(writes, NAMES)) == NAMES
     assert office.notes() == set(NAMES)
     assert office.commits == 2  # that of the one which the writer was busy with, and this
+
+
+@pytest.mark.parametrize("durable", [(True, False), (False, True), (True, True)])
+def test_the_disk_is_waited_for_if_one_of_them_has_to_be_durable(office, durable):
+    def level(transaction: Any) -> int:
+        return int(transaction.database.execute_sql("PRAGMA synchronous").fetchone()[0])
+
+    full, normal = 2, 1
+    assert office.all_at_once(level, level, durable=durable) == [full, full]
+    assert office.all_at_once(level, level, durable=(False, False)) == [normal, normal]
+    assert office.all_at_once(level, level) == [full, full]
 
 
 def test_not_so_many_that_another_process_waits_for_long(office, monkeypatch):
