@@ -53,7 +53,7 @@ def claim(
     """
     now = transaction.now
     wanted = _to_be_had(recall, now) if agent is None else _to_be_had_with(recall, now, node, agent)
-    row = transaction.row(transaction.locked(wanted, skip=True))
+    row = transaction.row(transaction.locked(transaction.numbered(wanted, Attempt), skip=True))
     if row is None:
         return None
     made_at = transaction.now
@@ -68,8 +68,9 @@ def claim(
     sent: Row = {}
     if sent_to is not None:
         state, sent = move(state, State.DIALLING), {"sent_at": transaction.now, "core_uuid": sent_to}
-    attempt = transaction.insert(
+    attempt = transaction.add(
         Attempt,
+        row.get("next_id"),
         recall=recall,
         node=node,
         agent=agent,

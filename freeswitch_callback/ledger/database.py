@@ -18,7 +18,16 @@ import peewee
 
 from freeswitch_callback.errors import ConfigurationError
 from freeswitch_callback.ledger.models import LINE, Table, clean
-from freeswitch_callback.ledger.prepared import Query, Ready, Text, alteration, in_few_sizes, insertion
+from freeswitch_callback.ledger.prepared import (
+    Query,
+    Ready,
+    Text,
+    addition,
+    alteration,
+    in_few_sizes,
+    insertion,
+    next_id,
+)
 
 Result = TypeVar("Result")
 Row = dict[str, Any]
@@ -66,6 +75,13 @@ class Transaction:
         """Writes one row; its id."""
         return self.insert_all(table, [values])[0]
 
+    def add(self, table: type[Table], id_: int | None, **values: object) -> int:
+        """Writes one row, with the id that `numbered` has told, if it has; its id."""
+        if id_ is None:
+            return self.insert(table, **values)
+        self.together(addition(table)(id=id_, **values))
+        return id_
+
     def insert_all(self, table: type[Table], rows: Sequence[Row]) -> list[int]:
         """Writes rows that have the same columns; their ids."""
         if not rows:
@@ -77,6 +93,11 @@ class Transaction:
             # They count up in the order of the rows, but are told in any.
             ids += sorted(row[0] for row in self._run(insert(*values).tuples()))
         return ids
+
+    def numbered(self, query: Ready, table: type[Table]) -> Ready:
+        """The query, whose row also has the id that a new row of a table may have, as `next_id`: whoever
+        writes that one need not ask. SQLite's does not have it; nobody is far away there."""
+        return query.select_extend(next_id(table)) if self.database.for_update else query
 
     def update(self, table: type[Table], row: int, **values: object) -> int:
         """Gives one row other values, which are no expressions; how many rows that were (0 or 1)."""
@@ -153,6 +174,10 @@ class Database(Protocol):
 
     def read(self, work: Work[Result]) -> Result:
         """Runs `work` on one consistent view."""
+
+    def glance(self, work: Work[Result]) -> Result:
+        """As `read`, with fewer messages: each statement sees what is there by then, and the time is that of
+        the transaction before, counted on. For who is told by a claim what has changed since."""
 
     def write(self, work: Work[Result], *, durable: bool = True) -> Result:
         """Runs `work` and commits; an exception undoes it all. What is not `durable` may be lost in a power

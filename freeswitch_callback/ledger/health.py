@@ -44,8 +44,14 @@ class Watched:
         return self._database.path
 
     def read(self, work: Work[Result]) -> Result:
+        return self._has_read(lambda: self._database.read(work))
+
+    def glance(self, work: Work[Result]) -> Result:
+        return self._has_read(lambda: self._database.glance(work))
+
+    def _has_read(self, read: Callable[[], Result]) -> Result:
         try:
-            result = self._database.read(work)
+            result = read()
         except DatabaseError as error:
             self._reading = Trouble(error, time.monotonic())
             raise

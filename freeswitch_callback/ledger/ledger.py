@@ -236,7 +236,7 @@ class Ledger:
     def due(self, queues: Collection[str] | None, limit: int) -> list[Due]:
         """What is to be looked at now, of these queues or of all; by priority, then who has been for
         longest."""
-        return self._database.read(lambda t: recalls.due(t, queues, limit))
+        return self._database.glance(lambda t: recalls.due(t, queues, limit))
 
     def recall(self, recall: int) -> Due | None:
         """One recall as `due` would give it, whether it is due or not; None if there is none."""

@@ -9,9 +9,13 @@ knows that within 10 s.
 
 from __future__ import annotations
 
+import math
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import gevent
@@ -37,7 +41,10 @@ SILENCE = STATEMENT_TIMEOUT + 1.0
 """Seconds without a byte from the server after which a connection is given up."""
 
 BEGIN_DEADLINE = 3.0
-"""The same for the begin of a transaction, which waits for nothing."""
+"""The same for what waits for nobody: the begin of a transaction, or a glance."""
+
+_LATELY = 30.0
+"""Seconds for which the server's time is counted on by this machine's."""
 
 POOL_DEADLINE = 30.0
 MEETINGS = 10
@@ -84,10 +91,33 @@ class Postgresql:
         self._teller = uuid.uuid4().hex
         self._room = BoundedSemaphore(pool)
         self._idle: list[peewee.PostgresqlDatabase] = []
+        self._told = datetime.max.replace(tzinfo=UTC), -math.inf
+        """The server's time, and when it said so (monotonic)."""
         pg.set_wait_callback(_wait)
 
     def read(self, work: Work[Result]) -> Result:
         return self._run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", work)
+
+    def glance(self, work: Work[Result]) -> Result:
+        """Without BEGIN and COMMIT, each of which is a message there and back."""
+        now = self._counted_on()
+        if now is not None:
+            try:
+                with self._connection(self._idle_or_new) as database, _soon_told(database):
+                    return work(Transaction(database, now, self._teller))
+            except peewee.PeeweeException:
+                # A connection that was cut while it was idle, most likely: the others are no better. Whatever
+                # else it was, it is told by the next.
+                self.close()
+        return self.read(work)
+
+    def _counted_on(self) -> datetime | None:
+        """The server's time, if it was told lately."""
+        if self._clock is not None:
+            return self._clock()
+        now, known_at = self._told
+        since = time.monotonic() - known_at
+        return now + timedelta(seconds=since) if since < _LATELY else None
 
     def write(self, work: Work[Result], *, durable: bool = True) -> Result:
         begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -162,41 +192,54 @@ class Postgresql:
                     raise self._explained(error) from error
 
     def _transact(self, begin: str, work: Work[Result]) -> Result:
-        with self._connection(f"{begin}; SELECT clock_timestamp()") as (database, now):
-            now = now if self._clock is None else self._clock()
+        with self._connection(partial(self._begun, f"{begin}; SELECT clock_timestamp()")) as database:
+            now = self._told[0] if self._clock is None else self._clock()
             transaction = Transaction(database, now, self._teller)
             result = work(transaction)
             transaction.commit()
             return result
 
     @contextmanager
-    def _connection(self, begin: str) -> Iterator[tuple[peewee.PostgresqlDatabase, Any]]:
-        """A connection of the pool inside a transaction; kept for the next one if it is still in order."""
+    def _connection(
+        self, take: Callable[[], peewee.PostgresqlDatabase]
+    ) -> Iterator[peewee.PostgresqlDatabase]:
+        """A connection of the pool; kept for the next one if it is still in order."""
         if not self._room.acquire(timeout=POOL_DEADLINE):
             raise DatabaseUnreachable(
                 f"{self.name}: no connection of the pool became free within {POOL_DEADLINE:.0f} s"
             )
         database: peewee.PostgresqlDatabase | None = None
         try:
-            database, now = self._begun(begin)
-            yield database, now
+            database = take()
+            yield database
         finally:
             if database is not None:
                 self._keep(database)
             self._room.release()
 
-    def _begun(self, begin: str) -> tuple[peewee.PostgresqlDatabase, Any]:
+    def _idle_or_new(self) -> peewee.PostgresqlDatabase:
+        return self._idle.pop() if self._idle else self._connected()
+
+    def _begun(self, begin: str) -> peewee.PostgresqlDatabase:
+        """Inside a transaction."""
         if self._idle:
             database = self._idle.pop()
             try:
-                return database, _begin(database, begin)
+                self._begin(database, begin)
+                return database
             except (peewee.OperationalError, peewee.InterfaceError):
                 # The server was restarted behind an idle connection, or is silent; nothing was changed yet.
                 # The other idle ones are no better, and each would take its time to show it.
                 database.close()
                 self.close()
         database = self._connected()
-        return database, _begin(database, begin)
+        self._begin(database, begin)
+        return database
+
+    def _begin(self, database: peewee.PostgresqlDatabase, begin: str) -> None:
+        with _soon_told(database):
+            now = database.execute_sql(begin).fetchone()[0]
+        self._told = now, time.monotonic()
 
     def _keep(self, database: peewee.PostgresqlDatabase) -> None:
         connection = database.connection()
@@ -272,12 +315,14 @@ class Postgresql:
         return error
 
 
-def _begin(database: peewee.PostgresqlDatabase, begin: str) -> Any:
+@contextmanager
+def _soon_told(database: peewee.PostgresqlDatabase) -> Iterator[None]:
+    """What waits for nobody."""
     connection = database.connection()
     silence = connection.silence
     connection.silence = min(BEGIN_DEADLINE, silence)
     try:
-        return database.execute_sql(begin).fetchone()[0]
+        yield
     finally:
         connection.silence = silence
 

@@ -139,6 +139,9 @@ class Ready:
     def limit(self, rows: int) -> Ready:
         return self._then("limit", rows)
 
+    def select_extend(self, column: peewee.ColumnBase) -> Ready:
+        return self._then("select_extend", column)
+
     def for_update(self, how: str) -> Ready:
         return self._then("for_update", how)
 
@@ -195,6 +198,13 @@ def insertion(table: type[Table], columns: tuple[str, ...]) -> Callable[..., Rea
         return table.insert_many(rows).returning(table.id)
 
     return insert
+
+
+@cache
+def next_id(table: type[Table]) -> peewee.ColumnBase:
+    """PostgreSQL's next id of a table, taken: nobody else gets it."""
+    sequence = peewee.fn.pg_get_serial_sequence(table._meta.table_name, table.id.column_name)
+    return peewee.fn.nextval(sequence).alias("next_id")
 
 
 @cache

@@ -34,7 +34,7 @@ def due(transaction: Transaction, queues: Collection[str] | None, limit: int) ->
     However many wait, each (queue, priority) is one walk along an index: a plain `ORDER BY priority DESC,
     look_at` would step over every recall of a high priority whose time has not come.
     """
-    found: list[Row] = []
+    found: dict[int, Row] = {}  # by id: one that is moved up meanwhile may be met twice
     for queue in [None] if queues is None else sorted(set(queues)):
         wanted, at_most = limit, LARGEST_INTEGER
         while wanted > 0:
@@ -45,10 +45,10 @@ def due(transaction: Transaction, queues: Collection[str] | None, limit: int) ->
             priority = rows[0]["priority"] if rows else _highest(transaction, queue, at_most)
             if priority is None:
                 break
-            found += rows
+            found |= {row["id"]: row for row in rows}
             wanted, at_most = wanted - len(rows), priority - 1
-    found.sort(key=lambda row: (-row["priority"], row["look_at"], row["id"]))
-    return [_as_due(**row) for row in found[:limit]]
+    first = sorted(found.values(), key=lambda row: (-row["priority"], row["look_at"], row["id"]))
+    return [_as_due(**row) for row in first[:limit]]
 
 
 def one(transaction: Transaction, recall: int) -> Due | None:

@@ -326,6 +326,9 @@ class Sqlite:
     def read(self, work: Work[Result]) -> Result:
         return self._reader.run(work)
 
+    def glance(self, work: Work[Result]) -> Result:
+        return self._reader.run(work)
+
     def write(self, work: Work[Result], *, durable: bool = True) -> Result:
         return self._writer.run(work, durable=durable)
 

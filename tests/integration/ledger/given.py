@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import peewee
+import pytest
 
 from freeswitch_callback.core import gates
 from freeswitch_callback.core.facts import Claim, Missed, Mode, Opening, Outcome, Reason, Settlement
@@ -121,3 +126,18 @@ def parked(ledger: Ledger, number: str = ANNA) -> Claim:
 
 def seconds_until(moment: datetime) -> float:
     return (moment - datetime.now(UTC)) / timedelta(seconds=1)
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """What is asked, message by message."""
+    asked: list[str] = []
+    execute = peewee.Database.execute_sql
+
+    def noted(database: Any, sql: str, *arguments: Any, **options: Any) -> Any:
+        asked.append(sql)
+        return execute(database, sql, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(peewee.Database, "execute_sql", noted)
+        yield asked

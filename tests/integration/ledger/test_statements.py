@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import peewee
 import pytest
 
 from freeswitch_callback.core.facts import Claim
 from freeswitch_callback.core.gates import CapRules
 from freeswitch_callback.ledger import Ledger
-from tests.integration.ledger.given import QUEUE, by_caps, judged, waiting
+from tests.integration.ledger.given import QUEUE, by_caps, judged, statements, waiting
 
 
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """What is asked, message by message."""
-    asked: list[str] = []
-    execute = peewee.Database.execute_sql
-
-    def noted(database: Any, sql: str, *arguments: Any, **options: Any) -> Any:
-        asked.append(sql)
-        return execute(database, sql, *arguments, **options)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(peewee.Database, "execute_sql", noted)
-        yield asked
+def messages(ledger: Ledger, *, sqlite: int, postgresql: int) -> int:
+    return sqlite if ledger.path else postgresql
 
 
 @pytest.mark.parametrize("others", [0, 40])
@@ -37,11 +21,11 @@ def test_from_looking_to_dialling_it_is_a_fixed_number(ledger: Ledger, others: i
     ledger.due([QUEUE], 1)  # connected, and the texts are built
     with statements() as asked:
         [first] = ledger.due([QUEUE], 1)
-    assert len(asked) == 3, asked  # with begin and commit
+    assert len(asked) == messages(ledger, sqlite=3, postgresql=1), asked  # the one file has begin and commit
     with statements() as asked:
         taken = judged(ledger, first.id, **by_caps(CapRules()), sent_to="core-1")
     assert isinstance(taken, Claim)
-    assert len(asked) <= 10, asked
+    assert len(asked) <= messages(ledger, sqlite=10, postgresql=4), asked
 
 
 def test_nobody_waits_for_caps_that_are_not_set(ledger: Ledger):
@@ -59,4 +43,4 @@ def test_who_looks_at_a_long_line_reads_no_more_than_asked_for(ledger: Ledger):
     with statements() as asked:
         found = ledger.due([QUEUE], 15)
     assert [due.priority for due in found] == [2] * 10 + [1] * 5
-    assert len(asked) == 4
+    assert len(asked) == messages(ledger, sqlite=4, postgresql=2)
