@@ -9,12 +9,9 @@ knows that within 10 s.
 
 from __future__ import annotations
 
-import math
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -34,6 +31,7 @@ from freeswitch_callback.errors import (
 )
 from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work
 from freeswitch_callback.ledger.models import TABLES
+from freeswitch_callback.ledger.prepared import NOW
 
 CONNECT_DEADLINE = 5.0
 STATEMENT_TIMEOUT = 8.0
@@ -43,9 +41,6 @@ SILENCE = STATEMENT_TIMEOUT + 1.0
 BEGIN_DEADLINE = 3.0
 """The same for what waits for nobody: the begin of a transaction, or a glance."""
 
-_LATELY = 30.0
-"""Seconds for which the server's time is counted on by this machine's."""
-
 POOL_DEADLINE = 30.0
 MEETINGS = 10
 """How often a transaction is run again that met another one (unique violation, deadlock)."""
@@ -54,6 +49,10 @@ MIGRATION_LOCK = 0x46534342
 _DUPLICATE, _DEADLOCK, _SERIALIZATION, _READ_ONLY = "23505", "40P01", "40001", "25006"
 _UNDEFINED_TABLE, _UNDEFINED_COLUMN, _FORBIDDEN = "42P01", "42703", "42501"
 _DISK_FULL = "53100"
+
+
+_Taken = tuple[peewee.PostgresqlDatabase, Any]
+"""A connection of the pool, and the server's time, or `NOW`."""
 
 
 class _Connection(pg.connection):
@@ -91,8 +90,6 @@ class Postgresql:
         self._teller = uuid.uuid4().hex
         self._room = BoundedSemaphore(pool)
         self._idle: list[peewee.PostgresqlDatabase] = []
-        self._told = datetime.max.replace(tzinfo=UTC), -math.inf
-        """The server's time, and when it said so (monotonic)."""
         pg.set_wait_callback(_wait)
 
     def read(self, work: Work[Result]) -> Result:
@@ -100,24 +97,14 @@ class Postgresql:
 
     def glance(self, work: Work[Result]) -> Result:
         """Without BEGIN and COMMIT, each of which is a message there and back."""
-        now = self._counted_on()
-        if now is not None:
-            try:
-                with self._connection(self._idle_or_new) as database, _soon_told(database):
-                    return work(Transaction(database, now, self._teller))
-            except peewee.PeeweeException:
-                # A connection that was cut while it was idle, most likely: the others are no better. Whatever
-                # else it was, it is told by the next.
-                self.close()
+        try:
+            with self._connection(self._idle_or_new) as (database, now), _soon_told(database):
+                return work(Transaction(database, now if self._clock is None else self._clock()))
+        except peewee.PeeweeException:
+            # A connection that was cut while it was idle, most likely: the others are no better. Whatever
+            # else it was, it is told by the next.
+            self.close()
         return self.read(work)
-
-    def _counted_on(self) -> datetime | None:
-        """The server's time, if it was told lately."""
-        if self._clock is not None:
-            return self._clock()
-        now, known_at = self._told
-        since = time.monotonic() - known_at
-        return now + timedelta(seconds=since) if since < _LATELY else None
 
     def write(self, work: Work[Result], *, durable: bool = True) -> Result:
         begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -192,54 +179,44 @@ class Postgresql:
                     raise self._explained(error) from error
 
     def _transact(self, begin: str, work: Work[Result]) -> Result:
-        with self._connection(partial(self._begun, f"{begin}; SELECT clock_timestamp()")) as database:
-            now = self._told[0] if self._clock is None else self._clock()
-            transaction = Transaction(database, now, self._teller)
+        with self._connection(partial(self._begun, begin)) as (database, now):
+            transaction = Transaction(database, now if self._clock is None else self._clock(), self._teller)
             result = work(transaction)
             transaction.commit()
             return result
 
     @contextmanager
-    def _connection(
-        self, take: Callable[[], peewee.PostgresqlDatabase]
-    ) -> Iterator[peewee.PostgresqlDatabase]:
+    def _connection(self, take: Callable[[], _Taken]) -> Iterator[_Taken]:
         """A connection of the pool; kept for the next one if it is still in order."""
         if not self._room.acquire(timeout=POOL_DEADLINE):
             raise DatabaseUnreachable(
                 f"{self.name}: no connection of the pool became free within {POOL_DEADLINE:.0f} s"
             )
-        database: peewee.PostgresqlDatabase | None = None
+        taken: _Taken | None = None
         try:
-            database = take()
-            yield database
+            taken = take()
+            yield taken
         finally:
-            if database is not None:
-                self._keep(database)
+            if taken is not None:
+                self._keep(taken[0])
             self._room.release()
 
-    def _idle_or_new(self) -> peewee.PostgresqlDatabase:
-        return self._idle.pop() if self._idle else self._connected()
+    def _idle_or_new(self) -> _Taken:
+        return self._idle.pop() if self._idle else self._connected(), NOW
 
-    def _begun(self, begin: str) -> peewee.PostgresqlDatabase:
+    def _begun(self, begin: str) -> _Taken:
         """Inside a transaction."""
         if self._idle:
             database = self._idle.pop()
             try:
-                self._begin(database, begin)
-                return database
+                return database, _begin(database, begin)
             except (peewee.OperationalError, peewee.InterfaceError):
                 # The server was restarted behind an idle connection, or is silent; nothing was changed yet.
                 # The other idle ones are no better, and each would take its time to show it.
                 database.close()
                 self.close()
         database = self._connected()
-        self._begin(database, begin)
-        return database
-
-    def _begin(self, database: peewee.PostgresqlDatabase, begin: str) -> None:
-        with _soon_told(database):
-            now = database.execute_sql(begin).fetchone()[0]
-        self._told = now, time.monotonic()
+        return database, _begin(database, begin)
 
     def _keep(self, database: peewee.PostgresqlDatabase) -> None:
         connection = database.connection()
@@ -313,6 +290,11 @@ class Postgresql:
         if isinstance(error, peewee.OperationalError | peewee.InterfaceError):
             return DatabaseUnreachable(f"{self.name}: {_text(error)}")
         return error
+
+
+def _begin(database: peewee.PostgresqlDatabase, begin: str) -> Any:
+    with _soon_told(database):
+        return database.execute_sql(f"{begin}; SELECT clock_timestamp()").fetchone()[0]
 
 
 @contextmanager

@@ -38,6 +38,10 @@ _Convert = Callable[[Any], Any]
 _Form = tuple[tuple[str, object], ...]
 
 
+NOW: Any = object()
+"""As an argument: the server's time when the statement begins. PostgreSQL knows it; nobody has to ask."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _StandIn:
     """What stands in a query for an argument of its function."""
@@ -160,14 +164,18 @@ class Ready:
         return statement.text, statement.values(self._arguments)
 
     def _statement(self, database: peewee.Database) -> _Statement:
-        key = (type(database), len(self._arguments), self._names, self._form)
+        of_server = tuple(position for position, given in enumerate(self._arguments) if given is NOW)
+        key = (type(database), len(self._arguments), of_server, self._names, self._form)
         statement = self._statements.get(key)
         if statement is None:
             statement = self._statements[key] = _Statement(self._query(), database)
         return statement
 
     def _query(self) -> Query:
-        stand_ins = [_StandIn(position) for position in range(len(self._arguments))]
+        stand_ins = [
+            peewee.SQL("now()") if given is NOW else _StandIn(position)
+            for position, given in enumerate(self._arguments)
+        ]
         unnamed = len(stand_ins) - len(self._names)
         query = self._build(*stand_ins[:unnamed], **dict(zip(self._names, stand_ins[unnamed:], strict=True)))
         for method, argument in self._form:
