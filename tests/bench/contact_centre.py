@@ -28,6 +28,7 @@ from typing import Any  # noqa: E402
 import gevent  # noqa: E402
 import peewee  # noqa: E402
 import psycopg2  # noqa: E402
+import psycopg2.extensions  # noqa: E402
 from gevent.fileobject import FileObjectThread  # noqa: E402
 
 from freeswitch_callback.core.capture import CaptureRules  # noqa: E402
@@ -241,6 +242,7 @@ def fill(url: str, recalls: int, queues: int) -> None:
     number = "'+1202' || lpad((220 + n % 580)::text, 3, '0') || lpad((n / 580)::text, 4, '0')"
     due = f"to_timestamp({begun.timestamp()} + n % 80000 + (n % 1000000) / 1e6)"
     values |= {"number": number, "due": due, "true": "true"}
+    psycopg2.extensions.set_wait_callback(None)  # an engine's, of which there was one, has no time for this
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         cursor = connection.cursor()
