@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from freeswitch_callback.core import dispatch, gates
+from freeswitch_callback.core import dispatch, gates, numbers
 from freeswitch_callback.core.dispatch import QueueRules
 from freeswitch_callback.core.facts import Due
 from freeswitch_callback.core.gates import CapRules, Case, GateRules, Verdict
@@ -40,6 +40,13 @@ class Gatekeeper:
                 yield recall
             else:
                 shut.append((recall.id, verdict))
+
+    def read_ahead(self, recall: Due, now: datetime) -> None:
+        """What its number tells is kept. To find it out takes as long as all else that is decided between an
+        agent and a call."""
+        rules = self._rules(recall.queue)
+        numbers.read(recall.number, rules.numbers)
+        gates.calling_hours(recall.number, rules, now)
 
     def judge(self, case: Case, now: datetime) -> Verdict | None:
         """The first gate that is shut, of those that what is on record can answer.

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
+import gevent
 import structlog
 from gevent.event import Event as Flag
 from gevent.pool import Pool
@@ -61,6 +62,9 @@ _FULL_FOR = 5.0
 """Seconds for which a queue with `at_once` recalls up is left alone, unless one of ours ends before."""
 _FURTHEST_LOOK = 1000
 """Recalls read from the line at once, at most."""
+
+_READ_AHEAD = 3
+"""Recalls whose numbers are read while nobody waits for it, behind each that was sent."""
 
 _RECALL_AGAIN_AFTER, _AGENT_AGAIN_AFTER = 2.0, 10.0
 """Seconds that a recall and an agent who could not be brought together are left alone.
@@ -135,6 +139,7 @@ class Recaller:
         self._first_try = FirstTry(clock)
         self._reach = 1  # how much further than usual the look at the line goes: many may be shut
         self._breakers_told: set[str] = set()  # prefixes
+        self._next: list[Due] = []  # behind those that the last look has started, the first of them last
         self._starting: set[int] = set()  # recalls that are given to an agent, and not claimed yet
         self._full: dict[str, float] = {}  # queues with as many recalls up as may be: until when (monotonic)
 
@@ -214,6 +219,7 @@ class Recaller:
             self.ours.add(call_uuid)
             self._starting.add(assignment.recall.id)
             self._pool.spawn(self._call, assignment, call_uuid)
+        self._next = there[len(assignments) :][::-1]
         behind = len(recalls) == limit and len(shut) > len(recalls) // 2
         self._reach = min(self._reach * 4, _FURTHEST_LOOK) if behind else 1
         if shut:
@@ -277,6 +283,7 @@ class Recaller:
             self._starting.discard(recall.id)
             sent = self._dial(attempt, rules)
             if sent:
+                gevent.spawn(self._read_ahead)
                 self.follow(attempt)
         except DatabaseUnreachable as error:
             log.error("recall_left_open", recall=recall.id, error=str(error), hint="settled once it is back")
@@ -298,6 +305,10 @@ class Recaller:
                     self._wake()
                 else:
                     self._rest(agent, _AGENT_AGAIN_AFTER)
+
+    def _read_ahead(self) -> None:
+        for _ in range(min(_READ_AHEAD, len(self._next))):
+            self._gatekeeper.read_ahead(self._next.pop(), self._clock.now())
 
     def _has_been_reserved(self, agent: str | None) -> bool:
         return any(one.agent == agent for one in self._ledger.reservations(self.node.name))

@@ -21,13 +21,14 @@ from freeswitch_callback.ledger.models import LINE, Table, clean
 from freeswitch_callback.ledger.prepared import (
     Query,
     Ready,
-    Text,
     addition,
     alteration,
     in_few_sizes,
+    in_one,
     insertion,
     next_id,
 )
+from freeswitch_callback.ledger.server_side import Text
 
 Result = TypeVar("Result")
 Row = dict[str, Any]
@@ -120,14 +121,13 @@ class Transaction:
             self._say()
         return query.execute(self.database)
 
-    def _say(self, *last: str) -> None:
-        texts = [*(text for text, _ in self._later), *last]
-        values = [value for _, given in self._later for value in given]
+    def _say(self, *last: Text) -> None:
+        texts = [*self._later, *last]
         self._later.clear()
-        self.database.execute_sql("; ".join(texts), values or None)
+        self.database.execute_sql(*in_one(texts))
 
     def commit(self) -> None:
-        self._say("COMMIT")
+        self._say(("COMMIT", []))
 
     def tell(self) -> None:
         """Other processes hear, once this is committed, that a recall may be due sooner. On SQLite nobody

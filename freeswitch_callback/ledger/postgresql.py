@@ -32,6 +32,7 @@ from freeswitch_callback.errors import (
 from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work
 from freeswitch_callback.ledger.models import TABLES
 from freeswitch_callback.ledger.prepared import NOW
+from freeswitch_callback.ledger.server_side import ServerSide
 
 CONNECT_DEADLINE = 5.0
 STATEMENT_TIMEOUT = 8.0
@@ -43,15 +44,18 @@ BEGIN_DEADLINE = 3.0
 
 POOL_DEADLINE = 30.0
 MEETINGS = 10
-"""How often a transaction is run again that met another one (unique violation, deadlock)."""
+"""How often a transaction is run again that met another one."""
 
 MIGRATION_LOCK = 0x46534342
-_DUPLICATE, _DEADLOCK, _SERIALIZATION, _READ_ONLY = "23505", "40P01", "40001", "25006"
+_AGAIN = ("23505", "40P01", "40001", "0A000")
+"""Unique violation, deadlock, serialization failure; and a statement that was kept, and a column has changed."""
+
+_READ_ONLY = "25006"
 _UNDEFINED_TABLE, _UNDEFINED_COLUMN, _FORBIDDEN = "42P01", "42703", "42501"
 _DISK_FULL = "53100"
 
 
-_Taken = tuple[peewee.PostgresqlDatabase, Any]
+_Taken = tuple["_Server", Any]
 """A connection of the pool, and the server's time, or `NOW`."""
 
 
@@ -75,6 +79,14 @@ def _wait(connection: Any) -> None:
             socket.wait_write(connection.fileno(), timeout=silence, timeout_exc=silent)
 
 
+class _Server(peewee.PostgresqlDatabase):
+    """One connection."""
+
+    def __init__(self, *arguments: Any, **parameters: Any) -> None:
+        super().__init__(*arguments, **parameters)
+        self.kept = ServerSide()
+
+
 class Postgresql:
     """The `Database` on a server."""
 
@@ -89,7 +101,7 @@ class Postgresql:
         self._clock = clock
         self._teller = uuid.uuid4().hex
         self._room = BoundedSemaphore(pool)
-        self._idle: list[peewee.PostgresqlDatabase] = []
+        self._idle: list[_Server] = []
         pg.set_wait_callback(_wait)
 
     def read(self, work: Work[Result]) -> Result:
@@ -174,7 +186,7 @@ class Postgresql:
             try:
                 return self._transact(begin, work)
             except peewee.PeeweeException as error:
-                meetings += _code(error) in (_DUPLICATE, _DEADLOCK, _SERIALIZATION)
+                meetings += _code(error) in _AGAIN
                 if not 0 < meetings < MEETINGS:
                     raise self._explained(error) from error
 
@@ -218,11 +230,12 @@ class Postgresql:
         database = self._connected()
         return database, _begin(database, begin)
 
-    def _keep(self, database: peewee.PostgresqlDatabase) -> None:
+    def _keep(self, database: _Server) -> None:
         connection = database.connection()
         try:
             if _status(connection) in (pg.TRANSACTION_STATUS_INTRANS, pg.TRANSACTION_STATUS_INERROR):
-                database.execute_sql("ROLLBACK")
+                database.execute_sql(f"ROLLBACK; {ServerSide.FORGET}")
+                database.kept.forget()
         finally:
             # A greenlet that was killed in mid-query leaves an active or a closed one behind.
             if _status(connection) == pg.TRANSACTION_STATUS_IDLE:
@@ -230,7 +243,7 @@ class Postgresql:
             else:
                 database.close()
 
-    def _connected(self) -> peewee.PostgresqlDatabase:
+    def _connected(self) -> _Server:
         deadline = gevent.Timeout(CONNECT_DEADLINE)
         try:
             with deadline:
@@ -242,7 +255,7 @@ class Postgresql:
                 f"{self.name} did not accept a connection within {CONNECT_DEADLINE:.0f} s"
             ) from timeout
 
-    def _connect(self) -> peewee.PostgresqlDatabase:
+    def _connect(self) -> _Server:
         parameters: dict[str, Any] = {
             "application_name": "freeswitch-callback",
             "connection_factory": _Connection,
@@ -253,7 +266,7 @@ class Postgresql:
             **self._parameters,
             **self._address(),
         }
-        database = peewee.PostgresqlDatabase(self._database, thread_safe=False, **parameters)
+        database = _Server(self._database, thread_safe=False, **parameters)
         try:
             database.connect()
             database.execute_sql(
@@ -292,13 +305,13 @@ class Postgresql:
         return error
 
 
-def _begin(database: peewee.PostgresqlDatabase, begin: str) -> Any:
+def _begin(database: _Server, begin: str) -> Any:
     with _soon_told(database):
         return database.execute_sql(f"{begin}; SELECT clock_timestamp()").fetchone()[0]
 
 
 @contextmanager
-def _soon_told(database: peewee.PostgresqlDatabase) -> Iterator[None]:
+def _soon_told(database: _Server) -> Iterator[None]:
     """What waits for nobody."""
     connection = database.connection()
     silence = connection.silence

@@ -28,10 +28,9 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import peewee
 
 from freeswitch_callback.ledger.models import Table
+from freeswitch_callback.ledger.server_side import ServerSide, Statement, Text
 
 Query = Any  # any peewee query; their types are not of one kind
-Text = tuple[str, list[Any]]
-"""A statement and its values."""
 Arguments = ParamSpec("Arguments")
 Key = TypeVar("Key")
 _Convert = Callable[[Any], Any]
@@ -86,17 +85,18 @@ class _Statement:
 
     def __init__(self, query: Query, database: peewee.Database) -> None:
         self._query = query
-        self.text, slots = _Context(**database.get_context_options()).sql(query).query()
+        text, slots = _Context(**database.get_context_options()).sql(query).query()
         self._slots = [slot if isinstance(slot, _Slot) else _Slot(-1, None, False) for slot in slots]
-        self._constants = [None if isinstance(slot, _Slot) else slot for slot in slots]
+        given = tuple(isinstance(slot, _Slot) for slot in slots)
+        constants = tuple(None if isinstance(slot, _Slot) else slot for slot in slots)
+        self._statement = Statement(text, constants, given)
         self._gives_rows = isinstance(query, peewee.SelectBase) or query._returning is not None
         self._read_row: Callable[[Any], Any] | None = None
 
     def run(self, arguments: Sequence[Any], database: peewee.Database, before: Sequence[Text] = ()) -> Any:
         """The rows, or how many were changed; `before` is run first, in the same message."""
-        texts = [*(text for text, _ in before), self.text]
-        values = [*(value for _, given in before for value in given), *self.values(arguments)]
-        cursor = database.execute_sql("; ".join(texts), values)
+        said = [*before, self.said(arguments, database)]
+        cursor = database.execute_sql(*in_one(said))
         if not self._gives_rows:
             return database.rows_affected(cursor)
         read_row = self._read_row or self._reader(cursor)
@@ -104,13 +104,19 @@ class _Statement:
         cursor.close()
         return rows
 
-    def values(self, arguments: Sequence[Any]) -> list[Any]:
-        values = self._constants.copy()
+    def said(self, arguments: Sequence[Any], database: peewee.Database) -> Text:
+        """What to send, and it has to be sent (`ServerSide`)."""
+        values = self._values(arguments)
+        kept: ServerSide | None = getattr(database, "kept", None)
+        return (self._statement.text, values) if kept is None else kept.text(self._statement, values)
+
+    def _values(self, arguments: Sequence[Any]) -> list[Any]:
+        values = list(self._statement.constants)
         for index, slot in enumerate(self._slots):
             if slot.position >= 0:
                 value = arguments[slot.position]
                 if value is None and slot.compared:
-                    raise ValueError(f"a prepared query compares with None: {self.text}")
+                    raise ValueError(f"a prepared query compares with None: {self._statement.text}")
                 values[index] = value if slot.convert is None else slot.convert(value)
         return values
 
@@ -159,9 +165,8 @@ class Ready:
         return self._statement(database).run(self._arguments, database, before)
 
     def text(self, database: peewee.Database) -> Text:
-        """The statement and its values, for whoever runs several at once."""
-        statement = self._statement(database)
-        return statement.text, statement.values(self._arguments)
+        """The statement and its values, for whoever runs several at once; it has to be sent."""
+        return self._statement(database).said(self._arguments, database)
 
     def _statement(self, database: peewee.Database) -> _Statement:
         of_server = tuple(position for position, given in enumerate(self._arguments) if given is NOW)
@@ -237,10 +242,21 @@ def alteration(table: type[Table]) -> Callable[..., Ready]:
     return update
 
 
+def in_one(texts: Sequence[Text]) -> tuple[str, list[Any] | None]:
+    """Several statements as one message."""
+    values = [value for _, given in texts for value in given]
+    return "; ".join(text for text, _ in texts), values or None
+
+
 def few_texts(keys: Sequence[Key]) -> Sequence[Key]:
     """The keys, some of them twice, so that their number is a power of two: for an `IN`, whose text is built
     for each number of keys."""
-    return [*keys, *([keys[-1]] * ((1 << (len(keys) - 1).bit_length()) - len(keys)))] if keys else keys
+    return [*keys, *([keys[-1]] * (next_size(len(keys)) - len(keys)))] if keys else keys
+
+
+def next_size(count: int) -> int:
+    """The next power of two: for a `LIMIT`, which is part of the text, or PostgreSQL cannot plan for it."""
+    return 1 << (count - 1).bit_length()
 
 
 def in_few_sizes(rows: Sequence[Key]) -> Iterator[Sequence[Key]]:

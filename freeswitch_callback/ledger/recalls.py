@@ -18,7 +18,7 @@ from freeswitch_callback.core.gates import Verdict
 from freeswitch_callback.core.lifecycle import State
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.models import LARGEST_INTEGER, WAITING, Missed, Recall, Talk, utc
-from freeswitch_callback.ledger.prepared import Query, prepared
+from freeswitch_callback.ledger.prepared import Query, next_size, prepared
 from freeswitch_callback.ledger.recording import close
 
 BATCH = 500
@@ -39,9 +39,10 @@ def due(transaction: Transaction, queues: Collection[str] | None, limit: int) ->
         wanted, at_most = limit, LARGEST_INTEGER
         while wanted > 0:
             if queue is None:
-                rows = transaction.rows(_most_urgent(at_most, transaction.now, wanted))
+                line = _most_urgent(at_most, transaction.now)
             else:
-                rows = transaction.rows(_most_urgent_of(queue, at_most, transaction.now, wanted))
+                line = _most_urgent_of(queue, at_most, transaction.now)
+            rows = transaction.rows(line.limit(next_size(wanted)))
             priority = rows[0]["priority"] if rows else _highest(transaction, queue, at_most)
             if priority is None:
                 break
@@ -149,17 +150,17 @@ def _priority_of(queue: str, at_most: int) -> Query:
 
 
 @prepared
-def _most_urgent(at_most: int, now: datetime, limit: int) -> Query:
+def _most_urgent(at_most: int, now: datetime) -> Query:
     """What is due of the highest priority that occurs."""
     line = (Recall.state == WAITING) & (Recall.priority == _top(peewee.SQL("TRUE"), at_most))
-    return _due(line, now).limit(limit)
+    return _due(line, now)
 
 
 @prepared
-def _most_urgent_of(queue: str, at_most: int, now: datetime, limit: int) -> Query:
+def _most_urgent_of(queue: str, at_most: int, now: datetime) -> Query:
     top = _top(_Above.queue == queue, at_most)
     line = (Recall.state == WAITING) & (Recall.queue == queue) & (Recall.priority == top)
-    return _due(line, now).limit(limit)
+    return _due(line, now)
 
 
 @prepared

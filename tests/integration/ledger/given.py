@@ -141,3 +141,15 @@ def statements() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(peewee.Database, "execute_sql", noted)
         yield asked
+
+
+MANY_RECALLS = (
+    "INSERT INTO recall (number, scope, queue, state, priority, due_at, look_at, expires_at, attempts,"
+    " failures, claim, note, created_at) SELECT '+49' || n, 'x', 'queue ' || n % 2, 'waiting', n % 3,"
+    " now(), now() + (n - 1000) * interval '1 second', now() + interval '1 day', 0, 0, 0, '', now()"
+    " FROM generate_series(1, 20000) AS n",
+    "INSERT INTO missed (phone, calldate, calledid, timewait, reason, node, call_uuid, caller_name,"
+    " hangup_cause, extra, recall, settled, recorded_at) SELECT '', now(), '', 9, 'busy', 'fs1', id, '',"
+    " '', '{}', id, TRUE, now() FROM recall",
+)
+"""In PostgreSQL: 20,000 that wait, of two queues and three priorities, a thousand of them due."""
