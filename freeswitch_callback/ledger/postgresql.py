@@ -48,7 +48,7 @@ MEETINGS = 10
 
 MIGRATION_LOCK = 0x46534342
 _AGAIN = ("23505", "40P01", "40001", "0A000")
-"""Unique violation, deadlock, serialization failure; and a statement that was kept, and a column has changed."""
+"""Unique violation, deadlock, serialization failure; and a column has changed since a statement was kept."""
 
 _READ_ONLY = "25006"
 _UNDEFINED_TABLE, _UNDEFINED_COLUMN, _FORBIDDEN = "42P01", "42703", "42501"

@@ -37,6 +37,8 @@ _Convert = Callable[[Any], Any]
 _Form = tuple[tuple[str, object], ...]
 
 
+_AS_THEY_ARE = (peewee.TextField, peewee.IntegerField)
+
 NOW: Any = object()
 """As an argument: the server's time when the statement begins. PostgreSQL knows it; nobody has to ask."""
 
@@ -121,9 +123,15 @@ class _Statement:
         return values
 
     def _reader(self, cursor: Any) -> Callable[[Any], Any]:
-        """How peewee reads a row of this query, as its first result tells."""
+        """How peewee reads a row of this query, as its first result tells; but what is text or a whole number
+        in the table is that already."""
         wrapper = self._query._get_cursor_wrapper(cursor)
         wrapper.initialize()
+        for index, field in enumerate(getattr(wrapper, "fields", ())):
+            if isinstance(field, _AS_THEY_ARE) and index in wrapper.convert:
+                wrapper.converters[index] = None
+                wrapper.convert.remove(index)
+                wrapper.no_convert.append(index)
         wrapper.cursor = None  # its columns are known now; it would hold on to the connection
         read_row: Callable[[Any], Any] = wrapper.process_row
         self._read_row = read_row
@@ -169,7 +177,9 @@ class Ready:
         return self._statement(database).said(self._arguments, database)
 
     def _statement(self, database: peewee.Database) -> _Statement:
-        of_server = tuple(position for position, given in enumerate(self._arguments) if given is NOW)
+        of_server: tuple[int, ...] = ()
+        if NOW in self._arguments:
+            of_server = tuple(position for position, given in enumerate(self._arguments) if given is NOW)
         key = (type(database), len(self._arguments), of_server, self._names, self._form)
         statement = self._statements.get(key)
         if statement is None:
