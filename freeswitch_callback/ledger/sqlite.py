@@ -54,6 +54,10 @@ class _Done(Generic[Result]):
     result: Result
 
 
+_Outcome = _Done[Result] | peewee.PeeweeException | CallbackError
+"""What comes out of a thread; an expected error as a value: gevent prints whatever a thread raises."""
+
+
 @dataclass(slots=True, eq=False)
 class _Asked(Generic[Result]):
     """A transaction that somebody waits for, and what came of it."""
@@ -84,37 +88,32 @@ class _Line:
     def run(self, work: Work[Result], *, create: bool = False, durable: bool = True) -> Result:
         asked: _Asked[Result] = _Asked(work, create, durable)
         self._asked.append(asked)
-        # An expected error comes back as a value: gevent prints whatever a thread raises.
-        outcome: _Done[Result] | peewee.PeeweeException | CallbackError
-        outcome = self.threads.spawn(self._in_thread, asked).get()
+        outcome: _Outcome[Result] = self.threads.spawn(self._in_thread, asked).get()
+        return self._told(outcome)
+
+    def alone(self, work: Callable[[peewee.SqliteDatabase], Result]) -> Result:
+        """Runs `work` between two transactions, and in none."""
+        outcome: _Outcome[Result] = self.threads.spawn(self._alone_in_thread, work).get()
+        return self._told(outcome)
+
+    def _told(self, outcome: _Outcome[Result]) -> Result:
         if isinstance(outcome, _Done):
             return outcome.result
         if isinstance(outcome, CallbackError):
             raise outcome
         raise self._explained(outcome) from outcome
 
-    def alone(self, work: Callable[[peewee.SqliteDatabase], None]) -> None:
-        """Runs `work` between two transactions, and in none."""
-        error = self.threads.spawn(self._alone_in_thread, work).get()
-        if isinstance(error, CallbackError):
-            raise error
-        if error is not None:
-            raise self._explained(error) from error
-
-    def _alone_in_thread(
-        self, work: Callable[[peewee.SqliteDatabase], None]
-    ) -> peewee.PeeweeException | CallbackError | None:
+    def _alone_in_thread(self, work: Callable[[peewee.SqliteDatabase], Result]) -> _Outcome[Result]:
         try:
-            work(self._connected(create=False))
+            return _Done(work(self._connected(create=False)))
         except (peewee.PeeweeException, CallbackError) as error:
             return error
-        return None
 
     def close(self) -> None:
         self.threads.spawn(self._disconnect).get()
         self.threads.kill()
 
-    def _in_thread(self, asked: _Asked[Result]) -> _Done[Result] | peewee.PeeweeException | CallbackError:
+    def _in_thread(self, asked: _Asked[Result]) -> _Outcome[Result]:
         # Written together with one before it, perhaps; or not the first in the line: of many who wait for the
         # thread, gevent lets in whom it likes.
         while asked.outcome is None:
@@ -327,7 +326,8 @@ class Sqlite:
         return self._reader.run(work)
 
     def glance(self, work: Work[Result]) -> Result:
-        return self._reader.run(work)
+        """Without BEGIN and COMMIT."""
+        return self._reader.alone(lambda database: work(Transaction(database, self.clock())))
 
     def write(self, work: Work[Result], *, durable: bool = True) -> Result:
         return self._writer.run(work, durable=durable)
