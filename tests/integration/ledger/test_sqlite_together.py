@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 import peewee
 import pytest
+from gevent import socket
 
 from freeswitch_callback.errors import DatabaseUnreachable, DiskFull
 from freeswitch_callback.ledger import Ledger
@@ -43,19 +44,18 @@ class Office:
         """What each of them gives or raises, all asked for while the writer does something else."""
         how = durable or [True] * len(works)
         self.said.clear()
-        ends, begins = os.pipe()
-        busy = gevent.spawn(self.database.write, lambda t: os.read(ends, 1))
-        while self.database._writer._asked or not self.said:
-            gevent.sleep(0)
+        (go_on, may), (begun, has) = os.pipe(), os.pipe()
+        busy = gevent.spawn(self.database.write, lambda t: (os.write(has, b"."), os.read(go_on, 1)))
+        socket.wait_read(begun)  # to look again and again would leave the writer's thread no time
         asked = [gevent.spawn(self._outcome, *one) for one in zip(works, how, strict=True)]
         while len(self.database._writer._asked) < len(works):
             gevent.sleep(0)
         self.said.clear()
-        os.write(begins, b".")
+        os.write(may, b".")
         busy.get(timeout=5)
         gevent.joinall(asked, timeout=5)
-        os.close(ends)
-        os.close(begins)
+        for pipe in (go_on, may, begun, has):
+            os.close(pipe)
         return [one.value for one in asked]
 
     def _outcome(self, work: Work, durable: bool) -> Any:
