@@ -82,9 +82,7 @@ def _wait(connection: Any) -> None:
 class _Server(peewee.PostgresqlDatabase):
     """One connection."""
 
-    def __init__(self, *arguments: Any, **parameters: Any) -> None:
-        super().__init__(*arguments, **parameters)
-        self.kept = ServerSide()
+    kept: ServerSide | None = None
 
 
 class Postgresql:
@@ -102,6 +100,7 @@ class Postgresql:
         self._teller = uuid.uuid4().hex
         self._room = BoundedSemaphore(pool)
         self._idle: list[_Server] = []
+        self._keeps = True  # statements, at the server
         pg.set_wait_callback(_wait)
 
     def read(self, work: Work[Result]) -> Result:
@@ -186,7 +185,10 @@ class Postgresql:
             try:
                 return self._transact(begin, work)
             except peewee.PeeweeException as error:
-                meetings += _code(error) in _AGAIN
+                if _code(error) in ServerSide.NOT_AS_KNOWN:
+                    self._keeps = False
+                    self.close()
+                meetings += _code(error) in (*_AGAIN, *ServerSide.NOT_AS_KNOWN)
                 if not 0 < meetings < MEETINGS:
                     raise self._explained(error) from error
 
@@ -234,8 +236,9 @@ class Postgresql:
         connection = database.connection()
         try:
             if _status(connection) in (pg.TRANSACTION_STATUS_INTRANS, pg.TRANSACTION_STATUS_INERROR):
-                database.execute_sql(f"ROLLBACK; {ServerSide.FORGET}")
-                database.kept.forget()
+                database.execute_sql(f"ROLLBACK; {ServerSide.FORGET}" if database.kept else "ROLLBACK")
+                if database.kept:
+                    database.kept.forget()
         finally:
             # A greenlet that was killed in mid-query leaves an active or a closed one behind.
             if _status(connection) == pg.TRANSACTION_STATUS_IDLE:
@@ -267,6 +270,7 @@ class Postgresql:
             **self._address(),
         }
         database = _Server(self._database, thread_safe=False, **parameters)
+        database.kept = ServerSide() if self._keeps else None
         try:
             database.connect()
             database.execute_sql(

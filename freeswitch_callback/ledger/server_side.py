@@ -5,12 +5,16 @@ index; on the way from an agent to a call that is a millisecond. psycopg2 sends 
 third time on a connection is said as `PREPARE`, in the same message as its first `EXECUTE`. PostgreSQL plans
 anew as long as the values make a difference, and after each ANALYZE; a table that grows from nothing faster
 than ANALYZE comes would be read from end to end for as long, so now and then a statement is kept anew.
+
+The name says all of the text. Behind a pooler that gives each transaction another connection a name may so be
+unknown, or known already, but never be that of another statement.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import count
 from typing import Any
 
@@ -35,34 +39,46 @@ class Statement:
 
 
 class ServerSide:
-    """What one connection's server keeps. Whoever leaves a transaction otherwise than by its COMMIT cannot
-    know how much of what was said has been heard: `FORGET` is to be said then, and `forget` to be called."""
+    """What one connection's server keeps, as far as is known. Whoever leaves a transaction otherwise than by
+    its COMMIT cannot know how much of what was said has been heard: `FORGET` is to be said then, and `forget`
+    to be called."""
 
     FORGET = "DEALLOCATE ALL"
+    NOT_AS_KNOWN = ("26000", "42P05")
+    """SQLSTATEs: there is none of this name, or there is one. It is not one connection, and nothing is to
+    be kept."""
 
     def __init__(self) -> None:
         self._names: dict[Statement, str] = {}
         self._said: Counter[Statement] = Counter()
-        self._numbers = count(1)
 
     def text(self, statement: Statement, values: list[Any]) -> Text:
         """What to send for a statement with these values; it has to be sent."""
         self._said[statement] += 1
-        name, said = self._names.get(statement), self._said[statement]
-        if name is None and (said <= SAID_BEFORE or len(self._names) >= MOST):
+        if statement not in self._names and (
+            self._said[statement] <= SAID_BEFORE or len(self._names) >= MOST
+        ):
             return statement.text, values
-        before = ""
-        constants: list[Any] = []
-        if name is None or said % ANEW_AFTER == 0:
-            before = f"DEALLOCATE {name}; " if name is not None else ""
-            name = self._names[statement] = f"kept_{next(self._numbers)}"
-            before += f"PREPARE {name} AS {_with_parameters(statement)}; "
-            constants = [
-                value for value, given in zip(statement.constants, statement.given, strict=True) if not given
-            ]
+        before, constants = self._keep(statement)
         arguments = [value for value, given in zip(values, statement.given, strict=True) if given]
         brackets = f" ({', '.join(['%s'] * len(arguments))})" if arguments else ""
-        return f"{before}EXECUTE {name}{brackets}", constants + arguments
+        return f"{before}EXECUTE {self._names[statement]}{brackets}", constants + arguments
+
+    def _keep(self, statement: Statement) -> Text:
+        """What to say before it can be executed, if anything."""
+        had = self._names.get(statement)
+        if had is not None and self._said[statement] % ANEW_AFTER:
+            return "", []
+        text = _with_parameters(statement)
+        constants = [
+            value for value, given in zip(statement.constants, statement.given, strict=True) if not given
+        ]
+        name = f"kept_{blake2b(f'{text} {constants!r}'.encode(), digest_size=12).hexdigest()}"
+        another_has_it = had is None and name in self._names.values()  # one that is written alike
+        self._names[statement] = name
+        if another_has_it:
+            return "", []
+        return f"{f'DEALLOCATE {name}; ' if had else ''}PREPARE {name} AS {text}; ", constants
 
     def forget(self) -> None:
         self._names.clear()
