@@ -21,7 +21,7 @@ def test_from_looking_to_dialling_it_is_a_fixed_number(ledger: Ledger, others: i
     ledger.due([QUEUE], 1)  # connected, and the texts are built
     with statements() as asked:
         [first] = ledger.due([QUEUE], 1)
-    assert len(asked) == messages(ledger, sqlite=3, postgresql=1), asked  # the one file has begin and commit
+    assert len(asked) == messages(ledger, sqlite=1, postgresql=1), asked
     with statements() as asked:
         taken = judged(ledger, first.id, **by_caps(CapRules()), sent_to="core-1")
     assert isinstance(taken, Claim)
@@ -43,4 +43,4 @@ def test_who_looks_at_a_long_line_reads_no_more_than_asked_for(ledger: Ledger):
     with statements() as asked:
         found = ledger.due([QUEUE], 15)
     assert [due.priority for due in found] == [2] * 10 + [1] * 5
-    assert len(asked) == messages(ledger, sqlite=4, postgresql=2)
+    assert len(asked) == messages(ledger, sqlite=2, postgresql=2)
