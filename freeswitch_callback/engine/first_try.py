@@ -1,12 +1,14 @@
 """Several engines at one node: which of them tries first when an agent becomes free.
 
 Each of them hears of it at the same moment. Without an order each would try to claim what one of them has
-claimed already; so whoever was quicker has the first try from then on, until it is gone or too busy.
+claimed already. So who was overtaken leaves the first try to the other from then on, until that is gone or
+too busy; of two who have overtaken each other, to the one whose name comes first, or nobody would have it.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 from freeswitch_callback.engine.clock import Clock
 
@@ -21,7 +23,8 @@ _THEY_ARE_SLOW = 5
 class FirstTry:
     """Ours, unless another engine was quicker lately."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, engine: str, clock: Clock) -> None:
+        self._engine = engine
         self._clock = clock
         self._second_until = 0.0  # another engine has it (monotonic)
         self._tries_at: float | None = None  # the end of its head start (monotonic)
@@ -49,8 +52,11 @@ class FirstTry:
         self._tries_at = None
         return 0.0
 
-    def lost(self) -> None:
-        """Another engine was quicker."""
+    def lost(self, to: Iterable[str]) -> None:
+        """Another engine was quicker: one of these, who hold agents now, or it is not known which."""
+        others = set(to) - {self._engine}
+        if others and min(others) > self._engine:
+            return  # they will be overtaken, too, and leave it to us
         self._left_to_us = 0
         self._second_until = self._clock.monotonic() + _SECOND_FOR
 

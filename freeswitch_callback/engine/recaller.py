@@ -136,7 +136,7 @@ class Recaller:
         self._not_before: dict[int, float] = {}  # recalls that could not be sent just now (monotonic)
         self._pool = Pool(_MOST_RECALLS_AT_ONCE)
         self._faulty_until = 0.0
-        self._first_try = FirstTry(clock)
+        self._first_try = FirstTry(engine, clock)
         self._reach = 1  # how much further than usual the look at the line goes: many may be shut
         self._breakers_told: set[str] = set()  # prefixes
         self._next: list[Due] = []  # behind those that the last look has started, the first of them last
@@ -249,7 +249,8 @@ class Recaller:
         recall, agent = assignment.recall, assignment.agent
         rules = self._rules(recall.queue or "")
         attempt: Attempt | None = None
-        sent = held_back = lost = False
+        sent = held_back = False
+        rest = _AGENT_AGAIN_AFTER
         held_until = self._clock.monotonic() + self.lease
         first = self._first_try.ours
         try:
@@ -271,8 +272,10 @@ class Recaller:
                 self._held_back(recall, claim)
                 return
             if claim is None:
-                self._first_try.lost()
-                lost = not self._has_been_reserved(agent)
+                reserved = self._ledger.reservations(self.node.name)
+                self._first_try.lost(to=(one.engine for one in reserved))
+                if not any(one.agent == agent for one in reserved):
+                    rest = 0.0  # the recall is another's now, and this agent as free as before
                 return
             if not first:
                 self._first_try.left_to_us()
@@ -301,17 +304,14 @@ class Recaller:
                 self._wake()
             else:  # another engine has the recall or the agent, or something is wrong: not at once again
                 self._not_before[recall.id] = self._clock.monotonic() + _RECALL_AGAIN_AFTER
-                if lost:  # the recall is another's now, and this agent as free as before
-                    self._wake()
+                if rest:
+                    self._rest(agent, rest)
                 else:
-                    self._rest(agent, _AGENT_AGAIN_AFTER)
+                    self._wake()
 
     def _read_ahead(self) -> None:
         for _ in range(min(_READ_AHEAD, len(self._next))):
             self._gatekeeper.read_ahead(self._next.pop(), self._clock.now())
-
-    def _has_been_reserved(self, agent: str | None) -> bool:
-        return any(one.agent == agent for one in self._ledger.reservations(self.node.name))
 
     def _held_back(self, recall: Due, verdict: Verdict) -> None:
         """The claim was refused by a gate, and the recall is looked at again when that opens."""
