@@ -9,6 +9,7 @@ what may have happened (`reconciler`).
 
 from __future__ import annotations
 
+import math
 import random
 import uuid
 from collections import Counter
@@ -30,7 +31,7 @@ from freeswitch_callback.core.dispatch import Assignment, Operator, QueueRules
 from freeswitch_callback.core.facts import Claim, Due, Event, Outcome, Say, Settlement
 from freeswitch_callback.core.gates import Gate, Verdict
 from freeswitch_callback.core.schedule import agent_was_away, settle
-from freeswitch_callback.engine import offers
+from freeswitch_callback.engine import first_try, offers
 from freeswitch_callback.engine.attempts import Attempt, RecallRules, length_of_rest
 from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.engine.figures import Figures
@@ -149,7 +150,12 @@ class Recaller:
         """Take one event in; True if a recall may have become possible by it."""
         for attempt in self._concerned(event):
             attempt.feed(event)
+        if not self._first_try.ours and self._reserved_by_others(event):
+            self._first_try.others_at_work()
         return self.switchboard.feed(event)
+
+    def _reserved_by_others(self, event: Event) -> bool:
+        return event.get("CC-Agent-State") == "Reserved" and event.get("CC-Agent") not in self._held
 
     def _concerned(self, event: Event) -> list[Attempt]:
         if not self.attempts:
@@ -172,11 +178,13 @@ class Recaller:
         """Start every recall that may start now."""
         now = self._clock.time()
         operators = self.switchboard.operators_who_wait(self._held)
-        ready = dispatch.free(operators, now)
-        if ready and (head_start := self._first_try.head_start()):
-            return Round(now + head_start, anybody=True, more=True)
+        free = dispatch.free(operators, now)
+        left = self._left_to_others(free)
+        ready = [operator for operator in free if operator.name not in left]
         free_at = dispatch.next_free(operators, now)
-        more = False
+        if left:
+            free_at = min(free_at or math.inf, now + min(left.values()))
+        more = bool(left) and not ready
         if ready and now >= self._faulty_until and not self._stopping.is_set():
             queues = dispatch.open_queues(ready, self.switchboard.callers, self._queue_rules)
             queues -= {queue for queue, until in self._full.items() if until > self._clock.monotonic()}
@@ -185,9 +193,11 @@ class Recaller:
                 limit = min(self._reach * (2 * len(ready) + 2) + in_the_way, _FURTHEST_LOOK)
                 recalls = self._ledger.due(queues, limit)
                 more = self._start(recalls, limit) < len(recalls)
-                if more and not self._first_try.ours:
-                    free_at = now + self._first_try.head_start()
-        return Round(free_at, bool(ready), more)
+            if not more:
+                self._first_try.nothing_is_due()
+            elif not self._first_try.ours:
+                free_at = min(free_at or math.inf, now + first_try.SOME_MORE_IN)
+        return Round(free_at, bool(free), more)
 
     def _queue_rules(self, queue: str) -> QueueRules:
         return self._rules(queue).queue
@@ -231,9 +241,17 @@ class Recaller:
     def _operators_for(self, recalls: list[Due]) -> list[Operator]:
         """Who is free now that the ledger has answered, and the agents for whom a recall may wait."""
         operators = self.switchboard.operators_who_wait(self._held)
+        left = self._left_to_others(dispatch.free(operators, self._clock.time()))
+        operators = [operator for operator in operators if operator.name not in left]
         known = {recall.last_agent for recall in recalls if recall.last_agent is not None}
         known -= {operator.name for operator in operators}
-        return operators + self.switchboard.operators_named(known, self._held)
+        return operators + self.switchboard.operators_named(known, self._held | left.keys())
+
+    def _left_to_others(self, free: list[Operator]) -> dict[str, float]:
+        """As `FirstTry.left`."""
+        if self._first_try.ours:
+            return {}
+        return self._first_try.left({o.name: self.switchboard.free_since.get(o.name, 0.0) for o in free})
 
     def _under_way(self) -> Mapping[str, int]:
         """Queue-mode recalls whose client is not in the queue yet: there they count among the callers."""
@@ -249,8 +267,7 @@ class Recaller:
         recall, agent = assignment.recall, assignment.agent
         rules = self._rules(recall.queue or "")
         attempt: Attempt | None = None
-        sent = held_back = False
-        rest = _AGENT_AGAIN_AFTER
+        sent = held_back = overtaken = False
         held_until = self._clock.monotonic() + self.lease
         first = self._first_try.ours
         try:
@@ -274,8 +291,9 @@ class Recaller:
             if claim is None:
                 reserved = self._ledger.reservations(self.node.name)
                 self._first_try.lost(to=(one.engine for one in reserved))
-                if not any(one.agent == agent for one in reserved):
-                    rest = 0.0  # the recall is another's now, and this agent as free as before
+                overtaken = True
+                if agent is not None and any(one.agent == agent for one in reserved):
+                    self.switchboard.elsewhere[agent] = self._clock.time() + _AGENT_AGAIN_AFTER
                 return
             if not first:
                 self._first_try.left_to_us()
@@ -304,10 +322,10 @@ class Recaller:
                 self._wake()
             else:  # another engine has the recall or the agent, or something is wrong: not at once again
                 self._not_before[recall.id] = self._clock.monotonic() + _RECALL_AGAIN_AFTER
-                if rest:
-                    self._rest(agent, rest)
-                else:
+                if overtaken:
                     self._wake()
+                else:
+                    self._rest(agent, _AGENT_AGAIN_AFTER)
 
     def _read_ahead(self) -> None:
         for _ in range(min(_READ_AHEAD, len(self._next))):

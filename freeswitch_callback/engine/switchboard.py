@@ -141,6 +141,7 @@ class Switchboard:
         self.tiers: dict[str, dict[str, tuple[int, int]]] = {}
         self.callers = Callers()
         self.rests: dict[str, float] = {}
+        self.elsewhere: dict[str, float] = {}  # another engine has them: until when, unless an event tells
         self.recall_ended: dict[str, float] = {}
         self.free_since: dict[str, float] = {}  # as events told (epoch seconds)
         self.pages: Collection[str] | None = None  # agents who have their page open; None: not asked
@@ -248,6 +249,7 @@ class Switchboard:
                 self.seen(replace(agent, state=state, last_bridge_end=ended))
                 if state == "Waiting":
                     self.free_since[agent.name] = event.timestamp
+                    self.elsewhere.pop(agent.name, None)
                 return state == "Waiting"
             case "agent-status-change":
                 self.seen(replace(agent, status=event.get("CC-Agent-Status") or agent.status))
@@ -304,7 +306,7 @@ class Switchboard:
                 tiers=self.tiers[a.name],
                 free_from=wrap_up_ends(a.last_bridge_end, a.wrap_up_time, a.ready_time),
                 idle_since=max(float(a.last_bridge_end), self.recall_ended.get(a.name, 0.0)),
-                rests_until=self.rests.get(a.name, 0.0),
+                rests_until=max(self.rests.get(a.name, 0.0), self.elsewhere.get(a.name, 0.0)),
                 page=self.pages is None or a.name in self.pages,
                 busy=a.name in held or a.external_calls_count > 0 or phone_of(a.contact) in phones,
             )

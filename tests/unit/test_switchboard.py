@@ -19,6 +19,7 @@ from tests import recordings
 AGENT = "1001@default"
 US = NumberRules()
 CLIENT = "+12025550200"
+FOR_LONG = 1e12
 
 
 @pytest.mark.parametrize(
@@ -284,3 +285,24 @@ def test_of_many_agents_those_are_taken_out_who_could_be_free():
     assert [operator.name for operator in everybody] == list(states)
     assert switchboard.operators_who_wait(()) == [everybody[0], everybody[2]]
     assert switchboard.operators_named(["1002", "nobody"], ()) == [everybody[1]]
+
+
+def state_change(state):
+    lines = ("Event-Name: CUSTOM", "Event-Subclass: callcenter%3A%3Ainfo", "CC-Action: agent-state-change")
+    text = "\n".join([*lines, f"CC-Agent: {AGENT}", f"CC-Agent-State: {state}", "Event-Date-Timestamp: 1"])
+    return Event(f"{text}\n\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("why", "then"), [("elsewhere", 0.0), ("rests", FOR_LONG)], ids=["another engine has them", "missed one"]
+)
+def test_how_long_an_agent_is_left_alone_though_an_event_tells_that_they_wait(why, then):
+    """Whom another engine had, it has no more; who has missed a recall, has missed it."""
+    switchboard = board()
+    getattr(switchboard, why)[AGENT] = FOR_LONG
+    [operator] = switchboard.operators_who_wait(())
+    assert operator.rests_until == FOR_LONG
+    for state in ("Reserved", "Waiting"):
+        switchboard.feed(state_change(state))
+    [operator] = switchboard.operators_who_wait(())
+    assert operator.rests_until == then
