@@ -221,12 +221,14 @@ class Engine:
         self._recalls_changed, self._next_look = False, 0.0
         rounds = [site.recaller.round() for site in self.sites if site.up]
         waits = [self._rules.poll, *(one.free_at - self.clock.time() for one in rounds if one.free_at)]
-        if any(one.more for one in rounds) or not any(one.anybody for one in rounds):
-            return max(min(waits), 0.01)  # when the next is due does not matter: nobody would be there
-        due = self._ledger.next_due()
-        if due is None or due > 0:
-            waits.append(self._rules.poll if due is None else due)
-            self._next_look = now + min(waits[0], waits[-1])
+        if any(one.idle for one in rounds):  # else it does not matter when the next is due
+            due = self._ledger.next_due()
+            if due is not None and due <= 0:
+                # For what was due already nobody is there; who is left may be there for what comes.
+                due = self._ledger.next_due(due_for=self.clock.monotonic() - now)
+            else:
+                self._next_look = now + min(self._rules.poll, self._rules.poll if due is None else due)
+            waits += [] if due is None else [due]
         return max(min(waits), 0.01)
 
     def behind(self) -> bool:

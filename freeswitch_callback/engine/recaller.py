@@ -92,13 +92,11 @@ _NAMES_OF_LEGS = (
 
 
 class Round(NamedTuple):
-    """What one look at a node has shown. `free_at`: the epoch second in which an agent becomes free without
-    any event, if there is one; `anybody`: whether one is free now; `more`: whether recalls of their queues
-    are due for which nobody was left."""
+    """What one look at a node has shown. `free_at`: the epoch second in which an agent becomes free for us
+    without any event, if there is one; `idle`: whether one is free for whom there was no recall."""
 
     free_at: float | None
-    anybody: bool
-    more: bool
+    idle: bool
 
 
 class Recaller:
@@ -184,27 +182,26 @@ class Recaller:
         free_at = dispatch.next_free(operators, now)
         if left:
             free_at = min(free_at or math.inf, now + min(left.values()))
-        more = bool(left) and not ready
+        begun, more = 0, False
         if ready and now >= self._faulty_until and not self._stopping.is_set():
             queues = dispatch.open_queues(ready, self.switchboard.callers, self._queue_rules)
             queues -= {queue for queue, until in self._full.items() if until > self._clock.monotonic()}
             if queues:
                 in_the_way = len(self._starting) + len(self._not_before)
                 limit = min(self._reach * (2 * len(ready) + 2) + in_the_way, _FURTHEST_LOOK)
-                recalls = self._ledger.due(queues, limit)
-                more = self._start(recalls, limit) < len(recalls)
+                begun, more = self._start(self._ledger.due(queues, limit), limit)
             if not more:
                 self._first_try.nothing_is_due()
             elif not self._first_try.ours:
                 free_at = min(free_at or math.inf, now + first_try.SOME_MORE_IN)
-        return Round(free_at, bool(free), more)
+        return Round(free_at, idle=len(ready) > begun)
 
     def _queue_rules(self, queue: str) -> QueueRules:
         return self._rules(queue).queue
 
-    def _start(self, recalls: list[Due], limit: int) -> int:
+    def _start(self, recalls: list[Due], limit: int) -> tuple[int, bool]:
         """Call those that may be called; hold back those that may not, and look behind them. How many are
-        not due any more, or soon will not be."""
+        being called now, and whether others stay due."""
         now = self._clock.monotonic()
         self._not_before = {id_: until for id_, until in self._not_before.items() if until > now}
         busy = self._starting | {attempt.recall.id for attempt in self.attempts.values()}
@@ -236,7 +233,7 @@ class Recaller:
             self._ledger.hold(shut, by=self._engine)
         if behind:
             self._wake()
-        return len(recalls) - len(there) + len(shut) + len(assignments)
+        return len(assignments), len(there) > len(shut) + len(assignments)
 
     def _operators_for(self, recalls: list[Due]) -> list[Operator]:
         """Who is free now that the ledger has answered, and the agents for whom a recall may wait."""

@@ -242,9 +242,10 @@ class Ledger:
         """One recall as `due` would give it, whether it is due or not; None if there is none."""
         return self._database.read(lambda t: recalls.one(t, recall))
 
-    def next_due(self) -> float | None:
-        """Seconds until a waiting recall is to be looked at (0.0 or less: one is), None if none waits."""
-        return self._database.read(recalls.next_due)
+    def next_due(self, due_for: float | None = None) -> float | None:
+        """Seconds until a waiting recall is to be looked at (0.0 or less: one is), None if none waits.
+        `due_for`: those that have been due for longer than so many seconds are left out."""
+        return self._database.read(lambda t: recalls.next_due(t, due_for))
 
     def expire(self) -> int:
         """Closes the waiting recalls whose time is over; how many."""

@@ -7,7 +7,7 @@ moves it on: what opens at 09:00 costs nothing until 09:00.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import peewee
@@ -58,17 +58,24 @@ def one(transaction: Transaction, recall: int) -> Due | None:
     return None if row is None else _as_due(**row)
 
 
-def next_due(transaction: Transaction) -> float | None:
-    """Seconds until a waiting recall is to be looked at, 0.0 or less if one is; None if none waits."""
+def next_due(transaction: Transaction, due_for: float | None = None) -> float | None:
+    """Seconds until a waiting recall is to be looked at, 0.0 or less if one is; None if none waits.
+
+    `due_for`: not of those that have been due for longer than so many seconds.
+    """
     soonest: list[datetime] = []
+    now = transaction.now
     at_most: int | None = LARGEST_INTEGER
     while at_most is not None:
-        row = transaction.row(_soonest(at_most, transaction.now))
+        if due_for is None:
+            row = transaction.row(_soonest(at_most, now))
+        else:
+            row = transaction.row(_soonest_since(at_most, now, now - timedelta(seconds=due_for)))
         priority = row["priority"] if row else _highest(transaction, None, at_most)
         if row is not None:
             soonest.append(row["look_at"])
         at_most = None if priority is None else priority - 1
-    return float((min(soonest) - transaction.now).total_seconds()) if soonest else None
+    return float((min(soonest) - now).total_seconds()) if soonest else None
 
 
 def expire(transaction: Transaction) -> int:
@@ -165,6 +172,15 @@ def _most_urgent_of(queue: str, at_most: int, now: datetime) -> Query:
 
 @prepared
 def _soonest(at_most: int, now: datetime) -> Query:
+    return _to_come(at_most, now)
+
+
+@prepared
+def _soonest_since(at_most: int, now: datetime, since: datetime) -> Query:
+    return _to_come(at_most, now).where(Recall.look_at >= since)
+
+
+def _to_come(at_most: int, now: datetime) -> peewee.ModelSelect[Recall]:
     first = Recall.select(Recall.priority, Recall.look_at).order_by(Recall.look_at)
     top = _top(peewee.SQL("TRUE"), at_most)
     return first.where(Recall.state == WAITING, Recall.priority == top, Recall.expires_at > now)

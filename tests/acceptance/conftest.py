@@ -134,14 +134,16 @@ class House:
         members = self.sim.callcenter.members
         return any(m.state == "Waiting" and m.leg is not None and m.leg.uuid == call.uuid for m in members)
 
-    def missed(self, **values: Any) -> int:
-        """A missed call that is on record already, for instance from before the engine was started."""
+    def missed(self, *, delay: float = 0.0, **values: Any) -> int:
+        """A missed call that is on record already, for instance from before the engine was started; its
+        recall is due `delay` seconds from now."""
         given = {
             "node": "fs1", "call_uuid": str(uuid.uuid4()), "phone": CLIENT, "calldate": datetime.now(UTC),
             "timewait": 30, "reason": Reason.ABANDONED, "queue": SUPPORT,
         }  # fmt: skip
         fact = Missed(**(given | values))
-        return self.ledger.record(fact, opening(fact, self.gates, datetime.now(UTC))).missed_id
+        asked = opening(fact, self.gates, datetime.now(UTC))
+        return self.ledger.record(fact, replace(asked, delay=delay, look_in=delay)).missed_id
 
     def hang_up_the_recall(self) -> None:
         """The first leg of the one recall that is up hangs up."""

@@ -378,6 +378,7 @@ def test_finding_what_is_due_is_a_walk_along_one_index(
             assert len(recalls.due(t, ["queue 0"], 10)) == 10
             recalls.due(t, None, 10)
             recalls.next_due(t)
+            recalls.next_due(t, due_for=1.0)
 
     database.read(explain)
     assert not [step for step in found if "Seq Scan on recall" in step or "Sort" in step]

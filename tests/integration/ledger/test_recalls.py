@@ -68,8 +68,10 @@ def test_how_long_until_the_next_one(ledger: Ledger):
     assert ledger.next_due() is None
     waiting(ledger, "+1", delay=600.0)
     assert ledger.next_due() == pytest.approx(600, abs=20)
-    waiting(ledger, "+2")
-    assert (ledger.next_due() or 0.0) <= 0.0
+    waiting(ledger, "+2", delay=-30.0)
+    assert ledger.next_due() == pytest.approx(-30, abs=20)
+    assert ledger.next_due(due_for=60.0) == pytest.approx(-30, abs=20)
+    assert ledger.next_due(due_for=0.001) == pytest.approx(600, abs=20)
 
 
 def test_what_nobody_could_call_in_time_expires(ledger: Ledger):

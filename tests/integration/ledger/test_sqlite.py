@@ -166,6 +166,7 @@ def test_finding_what_is_due_is_a_walk_along_one_index(path: Path):
         recalls.due(t, ["support@default"], 10)
         recalls.due(t, None, 10)
         recalls.next_due(t)
+        recalls.next_due(t, due_for=1.0)
         recalls.reconsider(t, after=0)
 
     of_recall = [step for step in plans(url, look) if "t1" in step]
