@@ -12,6 +12,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import json  # noqa: E402
+import os  # noqa: E402
 import random  # noqa: E402
 import re  # noqa: E402
 import subprocess  # noqa: E402
@@ -300,6 +301,13 @@ def statements() -> Iterator[Counter[str]]:
         yield counted
     finally:
         peewee.Database.execute_sql = execute  # type: ignore[method-assign]
+
+
+def processor(pid: int) -> float:
+    """Seconds that a process has had it."""
+    with open(f"/proc/{pid}/stat") as stat:
+        user, system = stat.read().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def quantile(values: list[float], share: float) -> float:

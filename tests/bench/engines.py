@@ -3,6 +3,10 @@
 Engines are processes; so is the simulator. They listen to the same FreeSWITCH, want the same agents and the
 same recalls. What they ask PostgreSQL is counted there (pg_stat_statements), and what it wrote for it.
 
+Once with agents who talk, as in a contact centre: how many recalls there are a second is theirs. Once with
+agents who do not, so that there are as many as these processors make, of which each engine takes its part to
+hear all events; beside it one engine with neighbours that take as much of them as the other engines did.
+
 Beside it, in the same run: how often a second that PostgreSQL commits one row for one connection, and for as
 many as there are engines.
 """
@@ -19,7 +23,7 @@ import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
-from contextlib import closing, contextmanager  # noqa: E402
+from contextlib import ExitStack, closing, contextmanager  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
@@ -30,44 +34,74 @@ from gevent.threadpool import ThreadPool  # noqa: E402
 from freeswitch_callback.ledger import Ledger  # noqa: E402
 from tests import postgres  # noqa: E402
 from tests.bench import contact_centre  # noqa: E402
-from tests.bench.contact_centre import ROOT, ContactCentre, database, fill  # noqa: E402
+from tests.bench.contact_centre import ROOT, ContactCentre, database, fill, processor  # noqa: E402
+from tests.bench.neighbour import neighbour  # noqa: E402
 
 _UP_WITHIN = 60.0
 
 
+_TALK = 0.6
+"""Seconds; 60 agents then are three quarters of what one engine makes on two cores."""
+
+
 def run(recalls: int = 1_000, agents: int = 60, *, counts: tuple[int, ...] = (1, 2, 4)) -> dict[str, Any]:
     _count_statements()
-    return {f"{engines} engines": _with(engines, recalls, agents) for engines in counts}
+    return {
+        "agents_talk": {str(engines): _with(engines, recalls, agents, _TALK)[0] for engines in counts},
+        "agents_do_not_talk": {
+            str(engines): _as_fast_as_it_goes(engines, recalls, agents) for engines in counts
+        },
+    }
 
 
-def _with(engines: int, recalls: int, agents: int) -> dict[str, Any]:
-    centre = ContactCentre(agents, queues=4, talks=0.0)
+def _as_fast_as_it_goes(engines: int, recalls: int, agents: int) -> dict[str, Any]:
+    found, shares = _with(engines, recalls, agents, 0.0)
+    if engines == 1:
+        return found
+    with ExitStack() as others:
+        for share in sorted(shares)[:-1]:
+            others.enter_context(neighbour(share))
+        alone, _ = _with(1, recalls, agents, 0.0)
+    return found | {
+        "one_with_neighbours": alone["recalls_per_second"],
+        "ratio_neighbours": round(found["recalls_per_second"] / alone["recalls_per_second"], 2),
+    }
+
+
+def _with(engines: int, recalls: int, agents: int, talk: float) -> tuple[dict[str, Any], list[float]]:
+    """The figures, and what part of a processor each engine took."""
+    centre = ContactCentre(agents, queues=4, talks=talk)
     try:
         with database("postgresql") as url:
             fill(url, recalls, queues=4)
             bare = _commits_per_second(url, engines)
-            with closing(Ledger(url)) as ledger, _running(url, centre, engines):
+            with closing(Ledger(url)) as ledger, _running(url, centre, engines) as pids:
                 _forget_statements(url)
+                spent = [processor(pid) for pid in pids]
                 centre.ask("everybody", status="Available")
                 begun = time.monotonic()
                 while ledger.open_by_state() and time.monotonic() - begun < _UP_WITHIN * 5:
                     gevent.sleep(0.25)
                 took, asked = time.monotonic() - begun, _statements(url)
+                spent = [processor(pid) - before for pid, before in zip(pids, spent, strict=True)]
                 dialled = centre.ask("figures")["dialled"]
                 attempts = sum(len(ledger.show(id_)["attempts"]) for id_ in range(1, recalls + 1, 50))
     finally:
         centre.close()
-    return {
+    found = {
         "recalls_per_second": round(recalls / took, 1),
         "dialled": dialled,
         "attempts_of_every_50th": attempts,
+        "engines_ms_per_recall": [round(seconds / recalls * 1000, 2) for seconds in sorted(spent)[::-1]],
         "bare_commits_per_second": round(bare),
         **{name: round(count / recalls, 2) for name, count in asked.items()},
     }
+    return found, [seconds / took for seconds in spent]
 
 
 @contextmanager
-def _running(url: str, centre: ContactCentre, engines: int) -> Iterator[None]:
+def _running(url: str, centre: ContactCentre, engines: int) -> Iterator[list[int]]:
+    """Their process numbers."""
     address = centre.address
     words = [sys.executable, "-m", "tests.bench.engines", "--engine", url]
     words += [address.host, str(address.port), address.password]
@@ -79,7 +113,7 @@ def _running(url: str, centre: ContactCentre, engines: int) -> Iterator[None]:
         for engine in running:
             assert engine.stdout is not None
             engine.stdout.readline()
-        yield
+        yield [engine.pid for engine in running]
     finally:
         for engine in running:
             engine.kill()

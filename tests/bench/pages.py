@@ -21,8 +21,6 @@ import argparse  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import sqlite3  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Iterator, Sequence  # noqa: E402
 from contextlib import ExitStack, closing, contextmanager  # noqa: E402
@@ -42,15 +40,16 @@ from freeswitch_callback.operations import accounts  # noqa: E402
 from freeswitch_callback.web.process import PagesProcess  # noqa: E402
 from freeswitch_callback.web.site import Settings  # noqa: E402
 from tests.bench.contact_centre import (  # noqa: E402
-    ROOT,
     ContactCentre,
     agent_of,
     database,
     fill,
+    processor,
     queue_of,
     running_engine,
     told,
 )
+from tests.bench.neighbour import neighbour  # noqa: E402
 from tests.bench.visitors import Abroad  # noqa: E402
 
 PASSWORD = "correct horse battery"
@@ -155,16 +154,16 @@ def open_pages(kind: str, recalls: int = 100_000, *, times: int = 300, gap: floa
         people.abroad.ask("told")
         both = {"engine": os.getpid(), "pages": pages}
         resident = {who: _resident(pid) for who, pid in both.items()}
-        began, cpu = time.monotonic(), {who: _processor(pid) for who, pid in both.items()}
+        began, cpu = time.monotonic(), {who: processor(pid) for who, pid in both.items()}
         during = _reaction(centre, times, gap)
         seconds = time.monotonic() - began
-        cpu = {who: _processor(pid) - cpu[who] for who, pid in both.items()}
+        cpu = {who: processor(pid) - cpu[who] for who, pid in both.items()}
         told_of = people.abroad.ask("told")
         memory = {who: _resident(pid) for who, pid in both.items()}
         people.abroad.close()
         gevent.sleep(5.0)
         log_ins = told_of["log_ins"] / seconds
-        with _neighbour(cpu["pages"] / seconds, log_ins):
+        with neighbour(cpu["pages"] / seconds, passwords=log_ins, humble=True):
             beside = _reaction(centre, times, gap)
         after = _reaction(centre, times, gap)
     return {
@@ -195,17 +194,6 @@ def _reaction(centre: ContactCentre, times: int, gap: float) -> dict[str, Any]:
     warm = centre.ask("react", first=0, times=20, gap=gap)
     found = centre.ask("react", first=20, times=times, gap=gap)
     return told(found["reactions"]) | {"late": found["late"] + warm["late"]}
-
-
-@contextmanager
-def _neighbour(share: float, passwords: float) -> Iterator[None]:
-    words = [sys.executable, "-W", "ignore", "-m", "tests.bench.neighbour", str(share), str(passwords)]
-    with subprocess.Popen(words, cwd=ROOT) as process:
-        try:
-            gevent.sleep(2.0)  # it has begun
-            yield
-        finally:
-            process.kill()
 
 
 # --- the site and its people -------------------------------------------------------------------------------
@@ -286,13 +274,6 @@ def _told(seconds: list[float]) -> dict[str, Any]:
 def _resident(pid: int) -> float:
     with open(f"/proc/{pid}/statm") as statm:
         return int(statm.read().split()[1]) * 4096 / 1e6
-
-
-def _processor(pid: int) -> float:
-    """Seconds that a process has had it."""
-    with open(f"/proc/{pid}/stat") as stat:
-        user, system = stat.read().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
