@@ -25,7 +25,8 @@ from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.engine.clock import SYSTEM, Clock
 from freeswitch_callback.errors import UnsafeValue
 from freeswitch_callback.esl import callcenter, commands
-from freeswitch_callback.esl.callcenter import Agent, Channel, HasApi, Reader, Tier
+from freeswitch_callback.esl.callcenter import Agent, Channel, HasApi, Tier
+from freeswitch_callback.esl.rows import Reader
 
 log = structlog.get_logger(__name__)
 
@@ -151,7 +152,11 @@ class Switchboard:
         )  # channels that came and went, and when (monotonic)
         self._meanwhile: list[Event] | None = None
         self._unusable: set[str] = set()
-        self._agents_reader, self._tiers_reader = Reader(Agent), Reader(Tier)
+        self._agents_reader, self._tiers_reader, self._channels_reader = (
+            Reader(Agent),
+            Reader(Tier),
+            Reader(Channel),
+        )
 
     @property
     def channels(self) -> Collection[str]:
@@ -177,12 +182,11 @@ class Switchboard:
             tiers = self._tiers(node)
             queues = {queue for served in tiers.values() for queue in served}
             members = {queue: callcenter.members(node, queue) for queue in queues}
-            channels = callcenter.channels(node)
+            channels = list(_unhurried(callcenter.each_channel(node, self._channels_reader)))
         finally:
             self._meanwhile = None
-        self.agents, self._waiting = {}, {}
-        for agent in agents:
-            self.seen(agent)
+        self.agents = {agent.name: agent for agent in agents}
+        self._waiting = {agent.name: agent for agent in agents if agent.state == "Waiting"}
         self.tiers = tiers
         for queue, there in members.items():
             waiting = [member for member in there if member.state in ("Waiting", "Trying")]

@@ -7,16 +7,15 @@ Epochs are whole seconds since 1970, 0 = never. Shapes: recordings `agent_states
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from functools import cache
-from operator import itemgetter
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from freeswitch_callback.errors import CommandFailed, ProtocolError
 from freeswitch_callback.esl import commands
 from freeswitch_callback.esl.commands import MARKS, Command, succeeded
-from freeswitch_callback.esl.frames import clean, json_object
+from freeswitch_callback.esl.frames import clean
+from freeswitch_callback.esl.rows import Reader, Row, Table
 
 
 class HasApi(Protocol):
@@ -31,55 +30,8 @@ class HasApis(HasApi, Protocol):
     def apis(self, *texts: str, may: Callable[[], bool] = ...) -> list[str]: ...
 
 
-class _Row:
-    """A dataclass whose fields are columns of FreeSWITCH, by the same names."""
-
-    __slots__ = ()
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
-        values: dict[str, Any] = {}
-        for name, kind, _ in _columns(cls):  # type: ignore[arg-type]  # a type is hashable
-            value = row.get(name)
-            if value is None:
-                continue  # not there, or null: the default
-            text = clean(str(value))
-            if kind is int:
-                values[name] = _whole(text, name)
-            else:
-                values[name] = text.lower() == "true" if kind is bool else text
-        return cls(**values)
-
-    @classmethod
-    def needed(cls) -> list[str]:
-        """The columns that a row cannot do without."""
-        return [name for name, _, optional in _columns(cls) if not optional]  # type: ignore[arg-type]
-
-
-AnyRow = TypeVar("AnyRow", bound=_Row)
-
-
-@cache
-def _columns(row_type: Any) -> tuple[tuple[str, Any, bool], ...]:
-    """Name, type, and whether it may be missing; a thousand agents are read at every poll."""
-    found = fields(row_type)
-    return tuple((column.name, column.type, column.default is not MISSING) for column in found)
-
-
-def _whole(text: str, column: str) -> int:
-    """FreeSWITCH answers with every number as text, and with an empty one for what was never set."""
-    if text.isdecimal() and text.isascii() and len(text) <= 18:
-        return int(text)
-    if not text:
-        return 0
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
-        raise ProtocolError(f"{column} is no whole number: {text!r:.60}")
-    return int(text)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Agent(_Row):
+class Agent(Row):
     name: str
     type: str = "callback"
     contact: str = ""
@@ -107,7 +59,7 @@ class Agent(_Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tier(_Row):
+class Tier(Row):
     """An agent's place in a queue."""
 
     queue: str
@@ -119,7 +71,7 @@ class Tier(_Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Queue(_Row):
+class Queue(Row):
     name: str
     strategy: str = ""
     discard_abandoned_after: int = 60
@@ -132,7 +84,7 @@ class Queue(_Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member(_Row):
+class Member(Row):
     """A caller in a queue, or one who left it. `uuid` names no person: anonymous callers may share one."""
 
     queue: str
@@ -154,7 +106,7 @@ class Member(_Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Channel(_Row):
+class Channel(Row):
     """A row of `show channels`; text as FreeSWITCH gives it (`name` and `dest` percent-encoded)."""
 
     uuid: str
@@ -184,33 +136,12 @@ _NULL = "(null)"
 # --- asking -------------------------------------------------------------------------------------------------
 
 
-class Reader(Generic[AnyRow]):
-    """Reads a table again and again: of a thousand rows hardly one has changed, and those that have not are
-    the same objects."""
-
-    def __init__(self, row_type: type[AnyRow]) -> None:
-        self._row_type = row_type
-        self._key = itemgetter(*row_type.needed())
-        self._last: dict[str, tuple[Mapping[str, Any], AnyRow]] = {}
-
-    def read(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[AnyRow]:
-        """One by one: who has other things to do pauses in between. What was read before is forgotten at the
-        end."""
-        read: dict[str, tuple[Mapping[str, Any], AnyRow]] = {}
-        for row in rows:
-            key = str(self._key(row))  # whatever it is
-            last = self._last.get(key)
-            read[key] = last = last if last is not None and last[0] == row else (row, self._row_type.of(row))
-            yield last[1]
-        self._last = read
-
-
 def agents(node: HasApi) -> list[Agent]:
     return list(each_agent(node, Reader(Agent)))
 
 
 def each_agent(node: HasApi, reader: Reader[Agent]) -> Iterator[Agent]:
-    return reader.read(_callcenter(node, commands.agent_list(), Agent))
+    return reader.read(_callcenter(node, commands.agent_list()))
 
 
 def tiers(node: HasApi) -> list[Tier]:
@@ -218,23 +149,36 @@ def tiers(node: HasApi) -> list[Tier]:
 
 
 def each_tier(node: HasApi, reader: Reader[Tier]) -> Iterator[Tier]:
-    return reader.read(_callcenter(node, commands.tier_list(), Tier))
+    return reader.read(_callcenter(node, commands.tier_list()))
 
 
 def queues(node: HasApi) -> list[Queue]:
-    return [Queue.of(row) for row in _callcenter(node, commands.queue_list(), Queue)]
+    return list(Reader(Queue).read(_callcenter(node, commands.queue_list())))
 
 
 def members(node: HasApi, queue: str) -> list[Member]:
     """Everybody in the list, those who left included; read `state`."""
-    return [Member.of(row) for row in _callcenter(node, commands.members(queue), Member)]
+    return list(Reader(Member).read(_callcenter(node, commands.members(queue))))
 
 
 def channels(node: HasApi) -> list[Channel]:
+    return list(each_channel(node, Reader(Channel)))
+
+
+def each_channel(node: HasApi, reader: Reader[Channel]) -> Iterator[Channel]:
     asked = commands.show_channels()
-    answer = _object(node.api(asked), asked)
+    table = Table(asked, node.api(asked), "rows")
     # Without channels there is no "rows", only {"row_count":0}.
-    return [Channel.of(row) for row in _rows(answer.get("rows", []), Channel, asked)]
+    return reader.read(table) if table.has_rows or "rows" in table.others else iter(())
+
+
+def _callcenter(node: HasApi, asked: Command) -> Table:
+    """Its status stands before its rows (recording `agent_states`)."""
+    table = Table(asked, node.api(asked), "response")
+    if table.others.get("status") != "success":
+        said = clean(str(table.others.get("message") or table.others.get("status")))
+        raise CommandFailed(f"FreeSWITCH refused {asked.label!r}: {said:.200}")
+    return table
 
 
 def read_agent(node: HasApi, agent: str) -> Agent | None:
@@ -259,9 +203,7 @@ def _agent_row(node: HasApi, agent: str, asked: Command, answer: str) -> Agent |
             row = dict(zip(columns, (None if cell == _NULL else cell for cell in cells), strict=False))
             if len(cells) == len(columns) == len(row) and row.get("name") == agent:
                 return Agent.of(row)
-    rows = _callcenter(node, commands.agent_list(), Agent)
-    found = next((row for row in rows if clean(str(row["name"])) == agent), None)
-    return None if found is None else Agent.of(found)
+    return next((row for row in agents(node) if row.name == agent), None)
 
 
 def reserve(node: HasApi, agent: str) -> bool:
@@ -400,33 +342,3 @@ def strike_reported(node: HasApis, records: Sequence[tuple[str, str]]) -> None:
     asked = [commands.db_delete(realm, key) for realm, key in records]
     for command, answer in zip(asked, node.apis(*asked) if asked else (), strict=True):
         succeeded(answer, command)
-
-
-# --- reading answers ----------------------------------------------------------------------------------------
-
-
-def _object(answer: str, asked: Command) -> dict[str, Any]:
-    if answer.startswith("-ERR"):
-        raise CommandFailed(f"FreeSWITCH refused {asked.label!r}: {answer[4:].strip():.200}")
-    return json_object(answer.encode("utf-8", "replace"))
-
-
-def _callcenter(node: HasApi, asked: Command, row_type: type[_Row]) -> Iterator[Mapping[str, Any]]:
-    answer = _object(node.api(asked), asked)
-    if answer.get("status") != "success":
-        said = clean(str(answer.get("message") or answer.get("status")))
-        raise CommandFailed(f"FreeSWITCH refused {asked.label!r}: {said:.200}")
-    return _rows(answer.get("response"), row_type, asked)
-
-
-def _rows(rows: Any, row_type: type[_Row], asked: Command) -> Iterator[Mapping[str, Any]]:
-    """The rows, each with the columns that a row cannot do without (those that have no default)."""
-    needed = row_type.needed()
-    if not isinstance(rows, list):
-        raise ProtocolError(f"{asked.label!r} was answered without rows: {rows!r:.80}")
-    for row in rows:
-        if not isinstance(row, dict) or not all(row.get(column) for column in needed):
-            raise ProtocolError(
-                f"{asked.label!r} was answered with a row without {' and '.join(needed)}: {row!r:.200}"
-            )
-        yield row

@@ -51,6 +51,9 @@ _WARM = 128
 """Events after which the reader lets them be handled: half a megabyte, which the processor's cache still
 holds. To read ahead as far as the socket gives makes every event half as dear again."""
 
+_LONG = 131_072
+"""Bytes of an answer after which the reader lets others go on."""
+
 LONGEST_RUN = 1_000
 """Events that are handled in one go: the more, the fewer transactions, and the later they are on disk."""
 
@@ -198,7 +201,7 @@ class Connection(InboundESL):
 
     def receive_events(self) -> None:
         reason: FreeSwitchError = FreeSwitchUnreachable(f"{self._where}: the reading greenlet was ended")
-        framer, received = Framer(), self._received
+        framer, received, answered = Framer(), self._received, 0
         try:
             while True:
                 data = self.sock.recv(32768)
@@ -218,6 +221,9 @@ class Connection(InboundESL):
                     self._arrived.set()
                     if len(received) >= _WARM:
                         gevent.sleep(0)
+                elif (answered := answered + len(data)) > _LONG:
+                    answered = 0
+                    gevent.sleep(0)
         except TimeoutError:
             reason = FreeSwitchUnreachable(f"{self._where} was silent for {self.heartbeat_timeout:g} s")
         except OSError as error:

@@ -8,7 +8,7 @@ import pytest
 
 from freeswitch_callback.errors import CommandFailed, ProtocolError, UnsafeValue
 from freeswitch_callback.esl import callcenter
-from freeswitch_callback.esl.callcenter import Agent, Member, Queue, Reader, Tier
+from freeswitch_callback.esl.callcenter import Agent, Member, Queue, Tier
 from freeswitch_callback.esl.frames import Framer
 from tests import recordings
 
@@ -122,21 +122,6 @@ def test_tiers_and_queues() -> None:
             max_wait_time=12,
         )
     ]
-
-
-def test_a_row_that_has_not_changed_is_the_same_object_as_before() -> None:
-    reader = Reader(Tier)
-
-    def row(agent: str, **more: str) -> dict[str, str]:
-        return {"queue": "support@default", "agent": agent, "state": "Ready", "level": "1"} | more
-
-    first = list(reader.read([row("1001"), row("1002"), row("1003")]))
-    second = list(reader.read([row("1001"), row("1002", level="2"), row("1004")]))
-    assert second == [Tier.of(row("1001")), Tier.of(row("1002", level="2")), Tier.of(row("1004"))]
-    assert second[0] is first[0]
-    third = list(reader.read([row("1003"), row("1002", level="2")]))
-    assert third[0] is not first[2], "who was gone is forgotten"
-    assert third[1] is second[1]
 
 
 def test_columns_that_an_older_freeswitch_lacks_get_their_defaults() -> None:
