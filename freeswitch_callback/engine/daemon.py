@@ -477,7 +477,7 @@ class _Site:
         lease has ended, and every minute. False if it could not be done."""
         switchboard = self.recaller.switchboard
         try:
-            switchboard.sync(self.node)
+            switchboard.sync(self.node.aside)
             self.recorder.keep(switchboard.channels, self._clock.time() - _FORGET_AFTER)
             lease_ended = self._lease_has_ended()
             if lease_ended or self._clock.monotonic() >= self._reconcile_at:

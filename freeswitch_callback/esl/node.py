@@ -4,7 +4,8 @@ A node holds two connections. One listens: a single greenlet takes its events in
 one at a time, because FreeSWITCH goes on working on what stands before a command even when the connection is
 gone: an originate behind something slow would dial at a moment nobody can know. Lose either and both are
 closed; then connect again, after a delay that grows and is jittered so that many engines do not come back at
-the same instant.
+the same instant. A third one, made when it is first used, is for questions with long answers (`aside`): no
+agent waits behind a table of all agents.
 
 Order for the owner: `on_up`, then events, then `on_down`, each in its turn and never two at once per node.
 """
@@ -86,6 +87,7 @@ class Node:
         self._delays = (first_delay, longest_delay, jitter)
         self._commands: Connection | None = None
         self._one_at_a_time = RLock()
+        self.aside = Aside(self)
         self._handler_errors = handler_errors
         self.tried = False
         """Whether connecting has succeeded or failed once."""
@@ -129,6 +131,16 @@ class Node:
             what = text.strip()[:80]
             raise NotSent(f"{what!r} was not sent: {self.name} is away ({self._why_down})")
         return self._commands
+
+    def another_connection(self, text: str) -> Connection:
+        """One more, for `text` to be sent on, while the node is up; who asks for it closes it."""
+        up = self._connection(text)
+        another = Connection(*self._server, **self._options)
+        another.connect()
+        if up is not self._commands:  # lost meanwhile, and perhaps up again: whoever closes then has closed
+            another.close()
+            raise NotSent(f"{text.strip()[:80]!r} was not sent: {self.name} went away")
+        return another
 
     # --- its life -----------------------------------------------------------------------------------------
 
@@ -206,6 +218,7 @@ class Node:
             self._commands = None
             events.close()
             control.close()
+            self.aside.close()
         consumer.join()  # what was received is handled before the loss is told
         if reason is not None and not self._stopping.is_set():
             self._why_down = str(reason)
@@ -244,3 +257,28 @@ class Node:
         telling.join()
         if telling.exception is not None:
             self._log.critical("node.handler_crashed", exc_info=telling.exc_info)
+
+
+class Aside:
+    """A connection of a node's for what may take FreeSWITCH a while to answer, and changes nothing. It takes
+    part in no order: what it answers may be older than what was commanded meanwhile.
+
+    Lost alone, it is made anew by the next question.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._connection: Connection | None = None
+        self._one_at_a_time = RLock()
+
+    def api(self, text: str, may: Callable[[], bool] = lambda: True) -> str:
+        """As `Node.api`."""
+        with self._one_at_a_time:
+            if self._connection is None or self._connection.lost is not None:
+                self._connection = self._node.another_connection(text)
+            return self._connection.api(text, may)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

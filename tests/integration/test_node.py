@@ -1,4 +1,4 @@
-"""A node keeps its two connections to one FreeSWITCH, whatever becomes of them."""
+"""A node keeps its connections to one FreeSWITCH, whatever becomes of them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -307,6 +307,92 @@ class TestANodeThatLosesItsServer:
             with node_at(silent), node_at(silent), node_at(well, owner) as node:
                 assert [owner.hears(), owner.hears()] == ["up", "event 1"]
                 assert node.api("uptime") == "+OK\n"
+
+
+class TestAside:
+    """Questions with long answers have a connection of their own."""
+
+    def test_no_command_waits_behind_them(self) -> None:
+        asked, go_on = Flag(), Flag()
+
+        def slow(client: Client) -> None:
+            client.let_in()
+            client.command()
+            asked.set()
+            go_on.wait()
+            client.send(answer("a thousand agents"))
+            client.until_closed()
+
+        with scripted(after_login(), healthy, slow) as server, node_at(server) as node:
+            assert happened(node.up)
+            assert server.count == 2  # it is made when it is first used
+            question = gevent.spawn(node.aside.api, "agents")
+            assert happened(asked)
+            assert node.api("uptime") == "+OK\n"
+            assert not question.ready()
+            go_on.set()
+            assert question.get(timeout=1) == "a thousand agents"
+
+    def test_lost_alone_it_is_made_anew_and_the_node_stays_up(self) -> None:
+        owner = Owner()
+
+        def one_answer(client: Client) -> None:
+            client.let_in()
+            client.command()
+
+        with scripted(after_login(), healthy, one_answer, healthy) as server, node_at(server, owner) as node:
+            assert owner.hears() == "up"
+            with pytest.raises(FreeSwitchUnreachable):
+                node.aside.api("agents")
+            assert node.aside.api("agents") == "+OK\n"
+            assert server.count == 4
+            assert node.up.is_set()
+            assert owner.told.empty()
+
+    def test_it_is_not_made_while_the_node_is_away(self) -> None:
+        with scripted(cut) as server, node_at(server) as node, pytest.raises(NotSent, match="is away"):
+            node.aside.api("agents")
+
+    def test_it_ends_with_the_node(self) -> None:
+        closed: Queue[str] = Queue()
+
+        def story(client: Client) -> None:
+            healthy(client)
+            closed.put("closed")
+
+        with scripted(story) as server, node_at(server) as node:
+            assert happened(node.up)
+            node.aside.api("agents")
+            node.stop()
+            assert [closed.get(timeout=1) for _ in range(3)] == ["closed"] * 3
+
+    def test_that_the_node_was_lost_while_it_was_made_leaves_none_behind(self) -> None:
+        made, lose, closed = Flag(), Flag(), Flag()
+
+        def lost_when_told(client: Client) -> None:
+            client.let_in()
+            client.send(usual(client.command()))
+            lose.wait()
+
+        def slow_to_let_in(client: Client) -> None:
+            made.set()
+            lose.set()
+            assert happened(away)
+            client.let_in()
+            client.until_closed()
+            closed.set()
+
+        away = Flag()
+        owner = Owner()
+        owner.on_down = lambda reason: away.set()  # type: ignore[method-assign]
+        with (
+            scripted(lost_when_told, healthy, slow_to_let_in, healthy) as server,
+            node_at(server, owner) as node,
+        ):
+            assert owner.hears() == "up"
+            with pytest.raises(NotSent, match="went away"):
+                node.aside.api("agents")
+            assert happened(closed)
 
 
 class TestStopping:
