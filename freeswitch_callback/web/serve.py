@@ -13,6 +13,7 @@ import structlog
 from gevent import socket
 from gevent.event import Event as Flag
 
+from freeswitch_callback.engine.garbage import leave_alone_what_is_there
 from freeswitch_callback.engine.stderr import log_to_stderr
 from freeswitch_callback.errors import CallbackError
 from freeswitch_callback.ledger import Ledger
@@ -75,6 +76,7 @@ def _serve(start: Start, told: Told, pipe: Pipe, over: Flag) -> None:
             return
         try:
             with serving(site, start.listen, start.certificate, start.key) as server:
+                leave_alone_what_is_there()
                 pipe.send(Started(str(server.server_host), int(server.server_port)))
                 gevent.wait([hearing, over], count=1)
         except CallbackError as error:
