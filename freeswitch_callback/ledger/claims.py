@@ -51,9 +51,9 @@ def claim(
     The judge's first shut gate refuses the claim, and the recall is moved on or closed as `recalls.hold`
     would.
     """
-    now = transaction.now
+    now = transaction.moment
     wanted = _to_be_had(recall, now) if agent is None else _to_be_had_with(recall, now, node, agent)
-    row = transaction.row(transaction.locked(transaction.numbered(wanted, Attempt), skip=True))
+    row = transaction.row(transaction.locked(transaction.numbered(wanted, Attempt), skip=True), dated=True)
     if row is None:
         return None
     made_at = transaction.now
@@ -263,7 +263,8 @@ def settle(
 
 def _fenced(transaction: Transaction, claim: Claim) -> Row | None:
     """The recall, locked, if this claim still is the newest and its engine's."""
-    return transaction.row(transaction.locked(_of_claim(claim.recall, claim.fence, claim.engine)))
+    ours = _of_claim(claim.recall, claim.fence, claim.engine)
+    return transaction.row(transaction.locked(ours), dated=True)
 
 
 @prepared

@@ -19,6 +19,7 @@ import peewee
 from freeswitch_callback.errors import ConfigurationError
 from freeswitch_callback.ledger.models import LINE, Table, clean
 from freeswitch_callback.ledger.prepared import (
+    NOW,
     Query,
     Ready,
     addition,
@@ -41,18 +42,36 @@ LONGEST = 100 * 365 * 86400.0
 """Seconds: what is longer is written as this, a datetime could not hold it."""
 
 
-@dataclass(frozen=True, slots=True)
+_TOLD_NOW = peewee.fn.now().alias("now_")
+
+
+@dataclass(slots=True)
 class Transaction:
     """One transaction, and the database's clock as it began.
 
-    Statements of which nothing is asked (`together`, `tell`, `alone`) go to PostgreSQL with whatever is said
-    next, the COMMIT in most cases: a message each way costs more than what it says.
+    Statements of which nothing is asked (`together`, `tell`, `alone`, and the BEGIN) go to PostgreSQL with
+    whatever is said next, the COMMIT in most cases: a message each way costs more than what it says.
     """
 
     database: peewee.Database
-    now: datetime
+    _now: Any
     teller: str = ""
-    _later: list[Text] = field(default_factory=list)
+    begin: str = ""
+    """What is to be said before anything else, if nothing has been yet."""
+    _later: list[Ready | Text] = field(default_factory=list)
+
+    @property
+    def now(self) -> datetime:
+        """Asked for, where it is not known yet: a message, unless a row tells it (`row`)."""
+        if self._now is None:
+            self._now = self.say("SELECT clock_timestamp()").fetchone()[0]
+        now: datetime = self._now
+        return now
+
+    @property
+    def moment(self) -> Any:
+        """The time, to be handed to prepared queries only: PostgreSQL knows it where nobody has asked."""
+        return NOW if self._now is None else self._now
 
     def after(self, seconds: float) -> datetime:
         return self.now + timedelta(seconds=max(-LONGEST, min(LONGEST, seconds)))
@@ -60,8 +79,14 @@ class Transaction:
     def rows(self, query: Query) -> list[Row]:
         return list(self._run(query.dicts()))
 
-    def row(self, query: Query) -> Row | None:
-        return next(iter(self._run(query.limit(1).dicts())), None)
+    def row(self, query: Query, *, dated: bool = False) -> Row | None:
+        """`dated`: with the time, if it is not known yet; for one query of one table."""
+        dated = dated and self._now is None
+        wanted = query.select_extend(_TOLD_NOW) if dated else query
+        row: Row | None = next(iter(self._run(wanted.limit(1).dicts())), None)
+        if row is not None and dated:
+            self._now = row.pop("now_")
+        return row
 
     def value(self, query: Query) -> Any:
         """The only column of the first row, None without rows."""
@@ -107,27 +132,44 @@ class Transaction:
     def together(self, *queries: Ready) -> None:
         """Runs changes of which nothing is asked, in this order."""
         if self.database.for_update:
-            self._later.extend(query.text(self.database) for query in queries)
+            self._later.extend(queries)
             return
         for query in queries:
             query.execute(self.database)
 
+    def say(self, statement: str, *values: object) -> Any:
+        """A statement in words, with a `%s` for each value; its cursor."""
+        return self._say((statement, list(values)))
+
     def _run(self, query: Query) -> Any:
-        if self._later and isinstance(query, Ready):
-            before = self._later.copy()
-            self._later.clear()
-            return query.execute(self.database, before)
-        if self._later:
+        if self._waits and isinstance(query, Ready):
+            return query.execute(self.database, self._what_waits())
+        if self._waits:
             self._say()
         return query.execute(self.database)
 
-    def _say(self, *last: Text) -> None:
-        texts = [*self._later, *last]
+    def _say(self, *last: Text) -> Any:
+        return self.database.execute_sql(*in_one([*self._what_waits(), *last]))
+
+    @property
+    def _waits(self) -> bool:
+        """Whether there is something to be said first."""
+        return bool(self.begin or self._later)
+
+    def _what_waits(self) -> list[Text]:
+        """It has to be said now."""
+        texts: list[Text] = [(self.begin, [])] if self.begin else []
+        texts += [each.text(self.database) if isinstance(each, Ready) else each for each in self._later]
+        self.begin = ""
         self._later.clear()
-        self.database.execute_sql(*in_one(texts))
+        return texts
 
     def commit(self) -> None:
-        self._say(("COMMIT", []))
+        if self.begin:
+            # Alone: of a COMMIT on a connection that turns out to be cut nobody knew what has become.
+            begin, self.begin = self.begin, ""
+            self.database.execute_sql(begin)
+        self.say("COMMIT")
 
     def tell(self) -> None:
         """Other processes hear, once this is committed, that a recall may be due sooner. On SQLite nobody

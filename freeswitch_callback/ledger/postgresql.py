@@ -60,23 +60,32 @@ _Taken = tuple["_Server", Any]
 
 
 class _Connection(pg.connection):
-    """`silence`: how long the wait callback waits for the server, in seconds; None for ever."""
+    """`silence`: how long the wait callback waits for the server, in seconds; None for ever. `untried`: it
+    was idle, and the server, which may have been restarted meanwhile, has not said anything since."""
 
     silence: float | None = SILENCE
+    untried = False
 
 
 def _wait(connection: Any) -> None:
     """psycopg2's wait callback: the calling greenlet waits, the hub goes on."""
-    silence = getattr(connection, "silence", SILENCE)
+    untried = getattr(connection, "untried", False)
+    silence = min(BEGIN_DEADLINE, connection.silence) if untried else getattr(connection, "silence", SILENCE)
     silent = psycopg2.OperationalError(f"the server has been silent for {silence} s")
     while True:
         state = connection.poll()
         if state == pg.POLL_OK:
+            if untried:
+                connection.untried = False
             return
         if state == pg.POLL_READ:
             socket.wait_read(connection.fileno(), timeout=silence, timeout_exc=silent)
         else:
             socket.wait_write(connection.fileno(), timeout=silence, timeout_exc=silent)
+
+
+class _Stale(Exception):
+    """An idle connection that was cut, or to a server that is silent now."""
 
 
 class _Server(peewee.PostgresqlDatabase):
@@ -109,7 +118,7 @@ class Postgresql:
     def glance(self, work: Work[Result]) -> Result:
         """Without BEGIN and COMMIT, each of which is a message there and back."""
         try:
-            with self._connection(self._idle_or_new) as (database, now), _soon_told(database):
+            with self._connection(self._idle_or_new) as (database, now):
                 return work(Transaction(database, now if self._clock is None else self._clock()))
         except peewee.PeeweeException:
             # A connection that was cut while it was idle, most likely: the others are no better. Whatever
@@ -119,7 +128,9 @@ class Postgresql:
 
     def write(self, work: Work[Result], *, durable: bool = True) -> Result:
         begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
-        return self._run(begin if durable else f"{begin}; SET LOCAL synchronous_commit = off", work)
+        if not durable:
+            begin += "; SET LOCAL synchronous_commit = off"
+        return self._again(lambda: self._begun_on_the_way(begin, work))
 
     def migrate(self, work: Work[Result], *, create_folder: bool) -> Result:
         def alone(transaction: Transaction) -> Result:
@@ -154,7 +165,7 @@ class Postgresql:
         def asked(transaction: Transaction) -> int:
             names = ", ".join(f"('\"{table._meta.table_name}\"')" for table in TABLES)
             total = f"SELECT sum(pg_total_relation_size(name::regclass)) FROM (VALUES {names}) AS t (name)"
-            return int(transaction.database.execute_sql(total).fetchone()[0])
+            return int(transaction.say(total).fetchone()[0])
 
         return self.read(asked)
 
@@ -180,10 +191,14 @@ class Postgresql:
             self._idle.pop().close()
 
     def _run(self, begin: str, work: Work[Result]) -> Result:
+        return self._again(lambda: self._transact(begin, work))
+
+    def _again(self, transact: Callable[[], Result]) -> Result:
+        """Once more where two have met."""
         meetings = 0
         while True:
             try:
-                return self._transact(begin, work)
+                return transact()
             except peewee.PeeweeException as error:
                 if _code(error) in ServerSide.NOT_AS_KNOWN:
                     self._keeps = False
@@ -198,6 +213,26 @@ class Postgresql:
             result = work(transaction)
             transaction.commit()
             return result
+
+    def _begun_on_the_way(self, begin: str, work: Work[Result]) -> Result:
+        """A transaction that begins with the first thing said in it: a message less."""
+        try:
+            with self._connection(self._idle_or_new) as (database, _):
+                connection = database.connection()
+                transaction = Transaction(database, self._clock and self._clock(), self._teller, begin)
+                try:
+                    result = work(transaction)
+                    transaction.commit()
+                except (peewee.OperationalError, peewee.InterfaceError) as error:
+                    if connection.untried:
+                        raise _Stale from error
+                    raise
+                return result
+        except _Stale:
+            # Nothing was changed yet. The other idle ones are no better, and each would take its time to
+            # show it.
+            self.close()
+        return self._transact(begin, work)
 
     @contextmanager
     def _connection(self, take: Callable[[], _Taken]) -> Iterator[_Taken]:
@@ -216,7 +251,11 @@ class Postgresql:
             self._room.release()
 
     def _idle_or_new(self) -> _Taken:
-        return self._idle.pop() if self._idle else self._connected(), NOW
+        if not self._idle:
+            return self._connected(), NOW
+        database = self._idle.pop()
+        database.connection().untried = True
+        return database, NOW
 
     def _begun(self, begin: str) -> _Taken:
         """Inside a transaction."""

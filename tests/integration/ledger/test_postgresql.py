@@ -139,9 +139,9 @@ def test_connections_say_who_they_are_and_speak_utf8_in_utc(database: Database):
 
 def test_only_what_must_survive_a_power_cut_waits_for_the_servers_disk(database: Database):
     def level(transaction: Transaction) -> object:
-        return transaction.database.execute_sql("SHOW synchronous_commit").fetchone()[0]
+        return transaction.say("SHOW synchronous_commit").fetchone()[0]
 
-    database.write(lambda t: t.database.execute_sql("SET synchronous_commit = on"))  # of this connection
+    database.write(lambda t: t.say("SET synchronous_commit = on"))  # of this connection
     assert [database.write(level, durable=durable) for durable in (True, False, True)] == ["on", "off", "on"]
 
 
@@ -151,7 +151,7 @@ def test_who_migrates_waits_for_another_process_that_does(
     locked, done = Event(), Event()
 
     def hold(t):
-        t.database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (postgresql.MIGRATION_LOCK,))
+        t.say("SELECT pg_advisory_xact_lock(%s)", postgresql.MIGRATION_LOCK)
         locked.set()
         done.wait(30)
 

@@ -55,7 +55,10 @@ def what_was_said(said: list[str]) -> list[str]:
     def number(found: re.Match[str]) -> str:
         return names.setdefault(found[0], f"kept_{len(names) + 1}")
 
-    texts = [text for text in said if not text.startswith(("SET", "BEGIN", "COMMIT"))]
+    begun = [re.sub("^BEGIN[^;]*(; |$)", "", text) for text in said]
+    texts = [
+        text for text in begun if text and not text.startswith(("SET", "COMMIT", "SELECT clock_timestamp"))
+    ]
     return [re.sub("kept_[0-9a-f]{24}", number, text) for text in texts]
 
 
