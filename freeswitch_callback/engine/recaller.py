@@ -73,6 +73,9 @@ _RECALL_AGAIN_AFTER, _AGENT_AGAIN_AFTER = 2.0, 10.0
 The recall's are fewer: its next try is with somebody else.
 """
 
+_FEW, _A_MOMENT = 3, 0.01
+"""For so many calls that are being ordered, what has become of others waits so many seconds at most."""
+
 AT_ONCE = 1.0
 """Seconds from a look at an agent who is ours to the release of that agent, or there is none."""
 
@@ -140,6 +143,9 @@ class Recaller:
         self._breakers_told: set[str] = set()  # prefixes
         self._next: list[Due] = []  # behind those that the last look has started, the first of them last
         self._starting: set[int] = set()  # recalls that are given to an agent, and not claimed yet
+        self._ordering: set[int] = set()  # recalls that an agent has been found for, and not sent yet
+        self._nothing_to_order = Flag()
+        self._nothing_to_order.set()
         self._full: dict[str, float] = {}  # queues with as many recalls up as may be: until when (monotonic)
 
     # --- events ----------------------------------------------------------------------------------------
@@ -225,6 +231,8 @@ class Recaller:
                 self._queue_calls[call_uuid] = assignment.recall.queue or ""
             self.ours.add(call_uuid)
             self._starting.add(assignment.recall.id)
+            self._ordering.add(assignment.recall.id)
+            self._nothing_to_order.clear()
             self._pool.spawn(self._call, assignment, call_uuid)
         self._next = there[len(assignments) :][::-1]
         behind = len(recalls) == limit and len(shut) > len(recalls) // 2
@@ -300,6 +308,7 @@ class Recaller:
             self._track(attempt)
             self._starting.discard(recall.id)
             sent = self._dial(attempt, rules)
+            self._ordered(recall.id)
             if sent:
                 gevent.spawn(self._read_ahead)
                 self.follow(attempt)
@@ -307,6 +316,7 @@ class Recaller:
             log.error("recall_left_open", recall=recall.id, error=str(error), hint="settled once it is back")
         finally:
             self._starting.discard(recall.id)
+            self._ordered(recall.id)
             if attempt is not None:
                 self._untrack(attempt)
             if agent is not None:
@@ -323,6 +333,17 @@ class Recaller:
                     self._wake()
                 else:
                     self._rest(agent, _AGENT_AGAIN_AFTER)
+
+    def _ordered(self, recall: int) -> None:
+        self._ordering.discard(recall)
+        if not self._ordering:
+            self._nothing_to_order.set()
+
+    def _let_calls_be_ordered(self) -> None:
+        """What has become of a call can wait for a moment. An agent and a client cannot who are being brought
+        together right now, behind somebody else's transaction on its way to the disk."""
+        if len(self._ordering) <= _FEW:
+            self._nothing_to_order.wait(_A_MOMENT)
 
     def _read_ahead(self) -> None:
         for _ in range(min(_READ_AHEAD, len(self._next))):
@@ -551,6 +572,7 @@ class Recaller:
             if offers.declined(attempt) and not attempt.hung_up:
                 self._hang_up(attempt)
             attempt.changed.wait()
+            self._let_calls_be_ordered()
             attempt.changed.clear()
         rules = self._rules(claim.queue or "")
         recall = attempt.recall
