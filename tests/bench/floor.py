@@ -5,12 +5,12 @@ commit stops the whole process, and nothing is decided.
 
 `same_steps`: also the statements that an engine makes, word for word, by the database's own driver, and with
 other greenlets let in while they run: the look at the line, and the claim with all that the gates ask. What
-comes back is not read. What an engine takes longer is its own work; PostgreSQL keeps statements for it, and
-plans those of here each time.
+comes back is not read. What an engine takes longer is its own work.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 import uuid
@@ -28,9 +28,11 @@ from gevent.threadpool import ThreadPool
 
 from freeswitch_callback.core.capture import SUBCLASSES
 from freeswitch_callback.core.facts import Claim, Mode
+from freeswitch_callback.core.gates import Verdict
 from freeswitch_callback.engine.daemon import EVENTS
 from freeswitch_callback.esl import commands
 from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.ledger.server_side import SAID_BEFORE
 from tests.bench.contact_centre import ContactCentre, engine_rules, queue_of
 
 Statement = tuple[str, Sequence[Any]]
@@ -175,24 +177,29 @@ def _connection(url: str) -> Any:
 # --- the same steps ----------------------------------------------------------------------------------------
 
 _FLOOR = {"engine": "floor", "agent": "floor's agent", "call_uuid": "floor's call", "job_uuid": "floor's job"}
-_FIRST_ATTEMPT = 7_000_000
-"""No other value in the statements is like it."""
+_UNLIKE_OTHERS = 7_000_000
+"""The attempts of here have greater ids: no other value in the statements is like one."""
 
 
 @contextmanager
 def _steps(url: str) -> Iterator[Work]:
-    look, claim, taken = _said_by_an_engine(url)
+    look, claim, taken, kept = _said_by_an_engine(url)
     thread = ThreadPool(1) if url.startswith("sqlite") else None  # psycopg2 lets others in by itself
     with closing(_connection(url)) as connection:
+        for text in kept:
+            connection.cursor().execute(text)
 
         def run(statements: Sequence[Statement], values: dict[Any, Any]) -> list[Any]:
             cursor = connection.cursor()
             answer: list[Any] = []
             for text, given in statements:
                 cursor.execute(text, [values.get(value, value) for value in given] or ())
-                rows = cursor.fetchall() if cursor.description else []
-                if rows and ("next_id" in text or text.startswith('INSERT INTO "attempt"')):
-                    values[taken.attempt] = rows[0][-1]
+                columns = [column[0] for column in cursor.description or ()]
+                rows = cursor.fetchall() if columns else []
+                if rows and "next_id" in columns:
+                    values[taken.attempt] = rows[0][columns.index("next_id")]
+                elif rows and text.startswith('INSERT INTO "attempt"'):
+                    values[taken.attempt] = rows[0][0]
                 answer = rows or answer
             return answer
 
@@ -209,38 +216,63 @@ def _steps(url: str) -> Iterator[Work]:
 
         yield work
         cursor = connection.cursor()
-        cursor.execute("DELETE FROM reservation WHERE engine = 'floor'")
-        cursor.execute(f"DELETE FROM attempt WHERE id >= {_FIRST_ATTEMPT}")
+        cursor.execute("DELETE FROM reservation WHERE engine LIKE 'floor%'")
+        cursor.execute(
+            "DELETE FROM attempt WHERE recall IN (SELECT id FROM recall WHERE claimed_by LIKE 'floor%')"
+        )
         cursor.execute(
             "UPDATE recall SET state = 'waiting', claimed_by = NULL, lease_until = NULL"
-            " WHERE claimed_by = 'floor'"
+            " WHERE claimed_by LIKE 'floor%'"
         )
     if thread is not None:
         thread.kill()
 
 
-def _said_by_an_engine(url: str) -> tuple[list[Statement], list[Statement], Claim]:
-    """What is said to the database for one look and one claim, and the claim, whose values stand in it."""
+def _said_by_an_engine(url: str) -> tuple[list[Statement], list[Statement], Claim, list[str]]:
+    """What is said to the database for one look and one claim; the claim, whose values stand in it; and what
+    PostgreSQL was asked to keep before."""
     with closing(_connection(url)) as connection:
         cursor = connection.cursor()
+        cursor.execute("SELECT MAX(id) FROM attempt")
+        before = max(_UNLIKE_OTHERS, cursor.fetchone()[0] or 0)
         if url.startswith("sqlite"):
             cursor.execute("DELETE FROM sqlite_sequence WHERE name = 'attempt'")
-            cursor.execute("INSERT INTO sqlite_sequence VALUES ('attempt', ?)", [_FIRST_ATTEMPT])
+            cursor.execute("INSERT INTO sqlite_sequence VALUES ('attempt', ?)", [before])
         else:
-            cursor.execute(f"SELECT setval(pg_get_serial_sequence('attempt', 'id'), {_FIRST_ATTEMPT})")
+            cursor.execute(f"SELECT setval(pg_get_serial_sequence('attempt', 'id'), {before})")
     queue = queue_of(0, QUEUES)
     caps = engine_rules().gates(queue).caps
+
+    def claim(ledger: Ledger, recall: int, of: str) -> Claim | Verdict | None:
+        names = {name: value.replace("floor", of) for name, value in _FLOOR.items()}
+        return ledger.claim(
+            recall, lease=30.0, node="fs1", mode=Mode.AGENT_FIRST, judge=lambda *_: None, caps=caps,
+            sent_to="core", **names,
+        )  # fmt: skip
+
     with closing(Ledger(url)) as ledger:
-        ledger.due([queue], 4)  # connected
+        for number in range(SAID_BEFORE + 1):  # connected, and what it says is kept
+            claim(ledger, ledger.due([queue], 4)[0].id, f"floor {number}")
         with _listening() as look:
             [first, *_] = ledger.due([queue], 4)
         with _listening() as said:
-            claim = ledger.claim(
-                first.id, lease=30.0, node="fs1", mode=Mode.AGENT_FIRST, judge=lambda *_: None, caps=caps,
-                sent_to="core", **_FLOOR,
-            )  # fmt: skip
-    assert isinstance(claim, Claim)
-    return look, said, claim
+            taken = claim(ledger, first.id, "floor")
+        kept = kept_by(ledger)
+    assert isinstance(taken, Claim)
+    return look, said, taken, list(kept.values())
+
+
+def kept_by(ledger: Ledger) -> dict[str, str]:
+    """By their names the statements with which another connection keeps what this ledger's last one does."""
+    if ledger.path is not None:
+        return {}
+    [*_, last] = ledger._database._database._idle  # type: ignore[attr-defined]
+    asked = last.execute_sql("SELECT name, statement FROM pg_prepared_statements WHERE from_sql")
+    found = {}
+    for name, message in asked.fetchall():  # all that was said together
+        text = re.search(f"PREPARE {name} AS .*?(?=; EXECUTE {name} )", message, re.DOTALL)
+        found[name] = text[0] if text else message
+    return found
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import json  # noqa: E402
+import re  # noqa: E402
 import resource  # noqa: E402
 import socket  # noqa: E402
 import sqlite3  # noqa: E402
@@ -41,6 +42,7 @@ from freeswitch_callback.esl.frames import Event, Framer  # noqa: E402
 from freeswitch_callback.ledger import Ledger, Recorded, Told  # noqa: E402
 from tests import recordings  # noqa: E402
 from tests.bench import contact_centre  # noqa: E402
+from tests.bench.floor import kept_by  # noqa: E402
 
 STORM = 2.0
 """Seconds within which all of it is sent, if it is taken."""
@@ -229,33 +231,39 @@ def bare_one_by_one(url: str, ledger: Ledger) -> float:
     with mock.patch.object(peewee.Database, "execute_sql", listen):
         [outcome] = ledger.take_all([sample])
     assert isinstance(outcome, Recorded)
+    kept = kept_by(ledger)
+    in_full = [re.sub("kept_[0-9a-f]{24}", lambda name: kept[name[0]], sql) for sql, _ in said]
     psycopg2.extensions.set_wait_callback(None)
     try:
         with closing(_connected(url)) as connection:
             cursor = connection.cursor()
+            for text in kept.values():
+                cursor.execute(text)
             began = time.monotonic()
             for number in range(ONE_BY_ONE):
-                _replay(cursor, said, number, outcome.recall_id)
+                _replay(cursor, said, in_full, number, outcome.recall_id)
             return time.monotonic() - began
     finally:
         Ledger(url).close()
 
 
-def _replay(cursor: Any, said: list[tuple[str, list[Any]]], number: int, recall: int) -> None:
+def _replay(
+    cursor: Any, said: list[tuple[str, list[Any]]], in_full: list[str], number: int, recall: int
+) -> None:
     new_recall = recall
-    for sql, params in said:
+    for (sql, params), full in zip(said, in_full, strict=True):
         values = [
             value.replace("CALL", f"bare-{number}")
             .replace("MEMBER", f"bare-{number}")
             .replace("2125550100", f"212{4_000_000 + number}")
             if isinstance(value, str)
             else new_recall
-            if type(value) is int and value == recall and "INSERT" in sql
+            if type(value) is int and value == recall and "INSERT" in full
             else value
             for value in params
         ]
         cursor.execute(sql, values)
-        if sql.startswith('INSERT INTO "recall"'):
+        if 'INSERT INTO "recall"' in full:
             new_recall = cursor.fetchall()[0][0]
         elif cursor.description:
             cursor.fetchall()
