@@ -32,6 +32,7 @@ from freeswitch_callback.engine.recaller import LEASE, Recaller
 from freeswitch_callback.engine.reconciler import Reconciler
 from freeswitch_callback.engine.recorder import Recorder
 from freeswitch_callback.engine.reported import WITHOUT_A_WORD, Reported
+from freeswitch_callback.engine.switchboard import Unhurried
 from freeswitch_callback.errors import DatabaseUnreachable, FreeSwitchError, SchemaTooNew, UnsafeValue
 from freeswitch_callback.esl.node import Node
 from freeswitch_callback.ledger import Ledger
@@ -477,7 +478,8 @@ class _Site:
         lease has ended, and every minute. False if it could not be done."""
         switchboard = self.recaller.switchboard
         try:
-            switchboard.sync(self.node.aside)
+            # What is known is right but for what was missed, unless it is the first look.
+            switchboard.sync(Unhurried(self.node.aside, self._clock) if self.up else self.node.aside)
             self.recorder.keep(switchboard.channels, self._clock.time() - _FORGET_AFTER)
             lease_ended = self._lease_has_ended()
             if lease_ended or self._clock.monotonic() >= self._reconcile_at:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
@@ -35,6 +35,8 @@ T = TypeVar("T")
 _TALKING = "In a queue call"
 _TABLE_IS_BEHIND = 2.0
 """Seconds by which `show channels` may be behind the events; 0.6 were measured."""
+_LONGEST_REST = 0.1
+"""Seconds."""
 _NO_DIGIT = re.compile("[^0-9]")
 
 
@@ -130,6 +132,21 @@ def _unhurried(rows: Iterable[T]) -> Iterator[T]:
         yield row
         if number % 50 == 0:
             gevent.sleep(0)
+
+
+class Unhurried:
+    """A node that has a rest behind each answer, three times as long as the answer took. Whoever asks much,
+    and is in no hurry, leaves it and this process to the calls."""
+
+    def __init__(self, node: HasApi, clock: Clock) -> None:
+        self._node = node
+        self._clock = clock
+
+    def api(self, text: str, may: Callable[[], bool] = lambda: True) -> str:
+        asked = self._clock.monotonic()
+        answer = self._node.api(text, may)
+        self._clock.sleep(min(3 * (self._clock.monotonic() - asked), _LONGEST_REST))
+        return answer
 
 
 class Switchboard:
