@@ -19,7 +19,7 @@ from freeswitch_callback.cli.engine_rules import addresses, engine_rules, open_s
 from freeswitch_callback.cli.options import now, output_format
 from freeswitch_callback.config import Configuration, load
 from freeswitch_callback.engine.daemon import Engine
-from freeswitch_callback.engine.garbage import leave_alone_what_is_there
+from freeswitch_callback.engine.interpreter import do_not_stand_still
 from freeswitch_callback.engine.stderr import log_to_stderr
 from freeswitch_callback.engine.systemd import Systemd
 from freeswitch_callback.engine.watchdog import Watchdog
@@ -73,7 +73,7 @@ def run(context: Context, log_level: str) -> None:
             _website(context.configuration, engine, log_level) as pages,
         ):
             reloading = gevent.spawn(_reload, context, engine, asked_to_reload, systemd, pages)
-            leave_alone_what_is_there()
+            do_not_stand_still()
             try:
                 engine.run()
             finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -13,7 +12,7 @@ import structlog
 from gevent import socket
 from gevent.event import Event as Flag
 
-from freeswitch_callback.engine.garbage import leave_alone_what_is_there
+from freeswitch_callback.engine.interpreter import do_not_stand_still
 from freeswitch_callback.engine.stderr import log_to_stderr
 from freeswitch_callback.errors import CallbackError
 from freeswitch_callback.ledger import Ledger
@@ -40,8 +39,6 @@ _ENDS_WITHIN = 5
 def main(fd: int) -> int:
     """Serves until the engine ends, or SIGTERM. The exit status."""
     calls_go_first()
-    # A thread in a transaction has the lock of a SQLite file, and must not wait behind every page for 5 ms.
-    sys.setswitchinterval(0.0005)
     pipe = Pipe(socket.socket(fileno=fd))
     start = pipe.receive()
     if not isinstance(start, Start):
@@ -76,7 +73,7 @@ def _serve(start: Start, told: Told, pipe: Pipe, over: Flag) -> None:
             return
         try:
             with serving(site, start.listen, start.certificate, start.key) as server:
-                leave_alone_what_is_there()
+                do_not_stand_still()
                 pipe.send(Started(str(server.server_host), int(server.server_port)))
                 gevent.wait([hearing, over], count=1)
         except CallbackError as error:

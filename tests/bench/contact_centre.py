@@ -38,7 +38,7 @@ from freeswitch_callback.core.numbers import NumberRules  # noqa: E402
 from freeswitch_callback.core.schedule import RetryRules  # noqa: E402
 from freeswitch_callback.engine.attempts import RecallRules  # noqa: E402
 from freeswitch_callback.engine.daemon import Engine, EngineRules, NodeAddress  # noqa: E402
-from freeswitch_callback.engine.garbage import leave_alone_what_is_there  # noqa: E402
+from freeswitch_callback.engine.interpreter import do_not_stand_still  # noqa: E402
 from freeswitch_callback.ledger import Ledger  # noqa: E402
 from freeswitch_callback.simulator import Answers, Simulator  # noqa: E402
 from tests import postgres  # noqa: E402
@@ -280,7 +280,7 @@ def running_engine(url: str, centre: ContactCentre, poll: float = 5.0) -> Iterat
         while not engine.sites[0].up:
             gevent.sleep(0.02)
         gevent.sleep(1.0)  # its first looks
-        leave_alone_what_is_there()
+        do_not_stand_still()
         try:
             yield engine
         finally:

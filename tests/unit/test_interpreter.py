@@ -1,0 +1,42 @@
+"""A process in which calls are made stands still neither for the collector of garbage nor for its threads."""
+
+import gc
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from freeswitch_callback.engine.interpreter import do_not_stand_still
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    interval = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(interval)
+    gc.unfreeze()
+
+
+class Cycle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_is_there_is_not_looked_at_again() -> None:
+    modules = [module for module in gc.get_objects() if module is gc]
+    assert modules == [gc]
+    do_not_stand_still()
+    assert not any(known is gc for known in gc.get_objects())
+    assert gc.get_freeze_count() > 10_000
+
+
+def test_what_comes_later_is_collected() -> None:
+    do_not_stand_still()
+    Cycle()
+    assert gc.collect() >= 1
+
+
+def test_a_thread_that_has_work_gets_its_turn_soon() -> None:
+    assert sys.getswitchinterval() > 0.001
+    do_not_stand_still()
+    assert sys.getswitchinterval() < 0.001
