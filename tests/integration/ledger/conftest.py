@@ -8,8 +8,9 @@ from contextlib import closing
 import pytest
 
 from freeswitch_callback.ledger import Ledger
+from freeswitch_callback.ledger.database import Database, open_database
 from tests.integration.ledger.given import Clock
-from tests.postgres import ledger_url, postgres_server
+from tests.postgres import TEMPLATE, Postgres, ledger_url, postgres_server
 
 __all__ = ["ledger", "ledger_url", "other_ledger", "postgres_server"]
 
@@ -37,4 +38,21 @@ def clock() -> Clock:
 def timed(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
     """A ledger that goes by `clock`."""
     with closing(Ledger(ledger_url, clock=clock)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def name(postgres_server: Postgres) -> str:
+    """A migrated PostgreSQL database, empty, for this test alone."""
+    return postgres_server.create(template=TEMPLATE)
+
+
+@pytest.fixture
+def url(postgres_server: Postgres, name: str) -> str:
+    return postgres_server.url(name)
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    with closing(open_database(url)) as opened:
         yield opened

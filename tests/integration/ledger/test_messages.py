@@ -20,23 +20,12 @@ from tests.integration.ledger import given
 from tests.integration.ledger.given import NOON, statements
 from tests.integration.ledger.test_postgresql import Proxy, proxy  # noqa: F401  a fixture
 from tests.integration.ledger.test_server_side import listed, listing
-from tests.postgres import TEMPLATE, Postgres
+from tests.postgres import Postgres
 
 
 @pytest.fixture
-def name(postgres_server: Postgres) -> str:
-    return postgres_server.create(template=TEMPLATE)
-
-
-@pytest.fixture
-def database(postgres_server: Postgres, name: str) -> Iterator[Database]:
-    with closing(open_database(postgres_server.url(name))) as opened:
-        yield opened
-
-
-@pytest.fixture
-def ledger(postgres_server: Postgres, name: str) -> Iterator[Ledger]:
-    with closing(Ledger(postgres_server.url(name))) as opened:
+def ledger(url: str) -> Iterator[Ledger]:
+    with closing(Ledger(url)) as opened:
         yield opened
 
 

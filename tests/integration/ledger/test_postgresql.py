@@ -17,23 +17,7 @@ from freeswitch_callback.ledger import Filter, Ledger, postgresql, recalls, serv
 from freeswitch_callback.ledger.database import Database, Transaction, open_database
 from freeswitch_callback.ledger.prepared import Query, prepared
 from tests.integration.ledger.given import MANY_RECALLS, statements, waiting
-from tests.postgres import TEMPLATE, Postgres
-
-
-@pytest.fixture
-def name(postgres_server: Postgres) -> str:
-    return postgres_server.create(template=TEMPLATE)
-
-
-@pytest.fixture
-def url(postgres_server: Postgres, name: str) -> str:
-    return postgres_server.url(name)
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    with closing(open_database(url)) as opened:
-        yield opened
+from tests.postgres import Postgres
 
 
 @pytest.fixture

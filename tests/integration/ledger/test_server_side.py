@@ -4,30 +4,17 @@ known how much of what was said has been heard."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import closing
 
 import gevent
 import peewee
 import pytest
 
 from freeswitch_callback.ledger import recalls, server_side
-from freeswitch_callback.ledger.database import Database, Transaction, open_database
+from freeswitch_callback.ledger.database import Database, Transaction
 from freeswitch_callback.ledger.models import WAITING, Dnc, Recall
 from freeswitch_callback.ledger.prepared import Query, addition, prepared
 from tests.integration.ledger.given import MANY_RECALLS, NOON, statements
-from tests.postgres import TEMPLATE, Postgres
-
-
-@pytest.fixture
-def name(postgres_server: Postgres) -> str:
-    return postgres_server.create(template=TEMPLATE)
-
-
-@pytest.fixture
-def database(postgres_server: Postgres, name: str) -> Iterator[Database]:
-    with closing(open_database(postgres_server.url(name))) as opened:
-        yield opened
+from tests.postgres import Postgres
 
 
 @prepared
