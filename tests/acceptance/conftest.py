@@ -96,7 +96,7 @@ class House:
             self.stop(engine)
         self.ledger.close()
 
-    def until(self, true: Callable[[], object], timeout: float = 10.0) -> None:
+    def until(self, true: Callable[[], object], timeout: float = 30.0) -> None:
         """Wait for something to become true; looked at whenever the hub had something to do."""
         try:
             with gevent.Timeout(timeout):

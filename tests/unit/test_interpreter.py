@@ -10,8 +10,10 @@ from freeswitch_callback.engine.interpreter import do_not_stand_still
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
+def _as_python_begins() -> Iterator[None]:
     interval = sys.getswitchinterval()
+    gc.unfreeze()
+    sys.setswitchinterval(0.005)
     yield
     sys.setswitchinterval(interval)
     gc.unfreeze()
