@@ -60,8 +60,8 @@ _Taken = tuple["_Server", Any]
 
 
 class _Connection(pg.connection):
-    """`silence`: how long the wait callback waits for the server, in seconds; None for ever. `untried`: it
-    was idle, and the server, which may have been restarted meanwhile, has not said anything since."""
+    """`silence`: how long the wait callback waits for the server, in seconds; None for ever. `untried`: the
+    server, which may have been restarted while it was idle, has not said anything since, and has to soon."""
 
     silence: float | None = SILENCE
     untried = False
@@ -119,6 +119,7 @@ class Postgresql:
         """Without BEGIN and COMMIT, each of which is a message there and back."""
         try:
             with self._connection(self._idle_or_new) as (database, now):
+                database.connection().untried = True
                 return work(Transaction(database, now if self._clock is None else self._clock()))
         except peewee.PeeweeException:
             # A connection that was cut while it was idle, most likely: the others are no better. Whatever
@@ -349,20 +350,8 @@ class Postgresql:
 
 
 def _begin(database: _Server, begin: str) -> Any:
-    with _soon_told(database):
-        return database.execute_sql(f"{begin}; SELECT clock_timestamp()").fetchone()[0]
-
-
-@contextmanager
-def _soon_told(database: _Server) -> Iterator[None]:
-    """What waits for nobody."""
-    connection = database.connection()
-    silence = connection.silence
-    connection.silence = min(BEGIN_DEADLINE, silence)
-    try:
-        yield
-    finally:
-        connection.silence = silence
+    database.connection().untried = True
+    return database.execute_sql(f"{begin}; SELECT clock_timestamp()").fetchone()[0]
 
 
 def _status(connection: Any) -> int:

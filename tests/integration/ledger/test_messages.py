@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 
+import gevent
 import pytest
+from gevent.event import Event
 
 from freeswitch_callback.core.facts import Outcome, Settlement
 from freeswitch_callback.core.gates import CapRules
@@ -54,8 +56,6 @@ def test_a_recall_takes_few_messages(ledger: Ledger):
 
 
 def test_the_row_that_is_looked_for_tells_the_time(database: Database, ledger: Ledger):
-    recall = given.waiting(ledger, given.ANNA).recall_id
-
     def work(transaction: Transaction) -> object:
         row = transaction.row(listed("+12025550100"), dated=True)
         return row, transaction.now
@@ -66,7 +66,6 @@ def test_the_row_that_is_looked_for_tells_the_time(database: Database, ledger: L
     assert row == {"number": "+12025550100", "note": ""}
     assert before <= now <= ledger.now()
     assert now.tzinfo is not None
-    assert recall
 
 
 def test_where_no_row_is_found_the_time_is_asked_for(database: Database, ledger: Ledger):
@@ -164,3 +163,36 @@ def test_a_connection_that_has_answered_has_all_the_time_for_the_next(
             return transaction.say("SELECT pg_sleep(0.2)").fetchone()
 
         assert database.write(work) == ("",)
+
+
+def test_whoever_waits_for_a_lock_with_the_first_thing_said_gets_it_in_the_end(
+    database: Database, postgres_server: Postgres, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    """It looks like a silent server for a while: it is said again, on a connection that has begun."""
+    database.write(lambda t: t.together(listing("+12025550100")))
+    locked, go_on = Event(), Event()
+
+    def hold(transaction: Transaction) -> None:
+        transaction.row(transaction.locked(listed("+12025550100")))
+        locked.set()
+        go_on.wait(10)
+
+    def work(transaction: Transaction) -> None:
+        assert transaction.row(transaction.locked(listed("+12025550100"))) is not None
+        transaction.together(listing("+12025550101"))
+
+    idle = gevent.spawn(database.write, lambda t: t.say("SELECT pg_sleep(0.1)"))
+    holder = gevent.spawn(database.write, hold)
+    assert locked.wait(10)
+    idle.get(timeout=10)
+    monkeypatch.setattr(postgresql, "BEGIN_DEADLINE", 0.2)
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query NOT LIKE 'BEGIN%'"
+    waiter = gevent.spawn(database.write, work)
+    with gevent.Timeout(10):
+        while postgres_server.run(waits) != [(1,)]:  # the second time, behind a BEGIN of its own
+            gevent.idle()
+    go_on.set()
+    holder.get(timeout=10)
+    waiter.get(timeout=10)
+    found = postgres_server.run("SELECT number FROM dnc ORDER BY number", name)
+    assert found == [("+12025550100",), ("+12025550101",)]
