@@ -16,7 +16,7 @@ from gevent.event import Event as Flag
 from freeswitch_callback.core import capture
 from freeswitch_callback.core.capture import CaptureRules
 from freeswitch_callback.core.catchup import Heard
-from freeswitch_callback.core.facts import ClosedAs, Decision, Event
+from freeswitch_callback.core.facts import ClosedAs, Decision, Due, Event
 from freeswitch_callback.core.gates import GateRules
 from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.engine.alarms import Alarms, Name
@@ -26,6 +26,7 @@ from freeswitch_callback.engine.cdr_folder import CdrFolder
 from freeswitch_callback.engine.clock import SYSTEM, Clock
 from freeswitch_callback.engine.figures import Figures
 from freeswitch_callback.engine.gatekeeper import Gatekeeper
+from freeswitch_callback.engine.line import Line
 from freeswitch_callback.engine.loops import Loops
 from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.engine.recaller import LEASE, Recaller
@@ -118,6 +119,7 @@ class Engine:
         self.figures = Figures()
         self.loops = Loops(clock)
         self.gatekeeper = Gatekeeper(lambda queue: self.rules.gates(queue), self._on_the_line)
+        self.line = Line(ledger, lambda: self.rules.poll, self._prepare, self._let_calls_be_ordered, clock)
         self.sites = [_Site(address, self, (spools or {}).get(address.name)) for address in nodes]
 
     def run(self) -> None:
@@ -127,7 +129,7 @@ class Engine:
             log.info("engine_started", engine=self.name, nodes=[site.node.name for site in self.sites])
             for site in self.sites:
                 site.node.start()
-            tasks = [self._recall, self._keep_leases, self._reconsider, self._listen]
+            tasks = [self._recall, self._keep_lines, self._keep_leases, self._reconsider, self._listen]
             for site in self.sites:
                 tasks += [site.watch, site.cdrs.run, site.recorder.drain]
             work = [gevent.spawn(task) for task in tasks]
@@ -170,7 +172,12 @@ class Engine:
         self._stopping.set()
         self._wake.set()
 
-    def wake(self, *, recalls: bool = True) -> None:
+    def wake(self) -> None:
+        """What is on record, or what the gates go by, has changed: something else may be possible now."""
+        self.line.changed()
+        self.look()
+
+    def look(self, *, recalls: bool = True) -> None:
         """Something may be possible now: a recall may be due, or else (`recalls` False) an agent be free."""
         self._recalls_changed = self._recalls_changed or recalls
         self._wake.set()
@@ -232,6 +239,16 @@ class Engine:
             waits += [] if due is None else [due]
         return max(min(waits), 0.01)
 
+    def _keep_lines(self) -> None:
+        self.line.keep(self._stopping, self.loops.add("lines"), _TURN_TAKES)
+
+    def _prepare(self, recall: Due) -> None:
+        self.gatekeeper.read_ahead(recall, self.clock.now())
+
+    def _let_calls_be_ordered(self) -> None:
+        for site in self.sites:
+            site.recaller.let_calls_be_ordered()
+
     def behind(self) -> bool:
         """Whether anything that happened is in a spool, and not in the database yet."""
         return any(site.recorder.behind for site in self.sites)
@@ -281,7 +298,7 @@ class Engine:
         self._pages.clear()
         self._pages.update(pages)
         if came:
-            self.wake()
+            self.look()
 
     def _hear_decisions(self) -> None:
         try:
@@ -361,9 +378,10 @@ class _Site:
             engine.ledger,
             rules.capture,
             lambda queue: engine.rules.gates(queue),
-            engine.wake,
+            engine.look,
             engine.stopping,
             self._clock,
+            changed=engine.line.changed,
             spool=spool,
             draining=engine.loops.add(f"spool of {address.name}"),
             min_talk=lambda queue: engine.rules.recall(queue or "").retry.min_talk,
@@ -377,8 +395,9 @@ class _Site:
             lambda queue: engine.rules.recall(queue),
             engine.gatekeeper,
             engine.stopping,
-            engine.wake,
+            engine.look,
             self._clock,
+            engine.line,
             lease=rules.lease,
             figures=engine.figures,
         )
@@ -443,7 +462,8 @@ class _Site:
         finally:
             if self._somebody_free:
                 self._somebody_free = False
-                self._engine.wake(recalls=False)
+                if not self.up or self._engine.behind() or not self.recaller.start_at_once():
+                    self._engine.look(recalls=False)
         if self._last_event is not None:
             self.catchup.took_in(self._last_event.timestamp)
 
@@ -488,11 +508,12 @@ class _Site:
                 note_rests(switchboard, self._engine.ledger, self.node.name, rules, now)
                 again = self._engine.rules.second_look if soon else _RECONCILE_EVERY
                 self._reconcile_at = self._clock.monotonic() + again
+                self._engine.line.changed()
         except (FreeSwitchError, DatabaseUnreachable, UnsafeValue) as error:
             log.warning("node_not_read", node=self.node.name, error=str(error))
             return False
         self.up = self.node.up.is_set()
-        self._engine.wake()
+        self._engine.look()
         self._catch_up()
         self._collect()
         return True

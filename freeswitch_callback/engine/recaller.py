@@ -13,14 +13,13 @@ import math
 import random
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
-import gevent
 import structlog
 from gevent.event import Event as Flag
 from gevent.pool import Pool
@@ -37,6 +36,7 @@ from freeswitch_callback.engine.clock import Clock
 from freeswitch_callback.engine.figures import Figures
 from freeswitch_callback.engine.first_try import FirstTry
 from freeswitch_callback.engine.gatekeeper import Gatekeeper
+from freeswitch_callback.engine.line import Line
 from freeswitch_callback.engine.patience import patiently
 from freeswitch_callback.engine.switchboard import Switchboard
 from freeswitch_callback.errors import (
@@ -63,9 +63,6 @@ _FULL_FOR = 5.0
 """Seconds for which a queue with `at_once` recalls up is left alone, unless one of ours ends before."""
 _FURTHEST_LOOK = 1000
 """Recalls read from the line at once, at most."""
-
-_READ_AHEAD = 3
-"""Recalls whose numbers are read while nobody waits for it, behind each that was sent."""
 
 _RECALL_AGAIN_AFTER, _AGENT_AGAIN_AFTER = 2.0, 10.0
 """Seconds that a recall and an agent who could not be brought together are left alone.
@@ -103,7 +100,8 @@ class Round(NamedTuple):
 
 
 class Recaller:
-    """One node's recalls. `round()` starts what may start now; `feed()` carries events to the attempts."""
+    """One node's recalls. `round()` starts what may start now, and `start_at_once()` what is known to be next
+    without a look; `feed()` carries events to the attempts."""
 
     def __init__(
         self,
@@ -115,10 +113,12 @@ class Recaller:
         stopping: Flag,
         wake: Callable[[], None],
         clock: Clock,
+        line: Line,
         lease: float = LEASE,
         figures: Figures | None = None,
     ) -> None:
         self.node = node
+        self._line = line
         self._figures = figures or Figures()
         self.lease = lease
         self.switchboard = Switchboard(clock)
@@ -141,7 +141,6 @@ class Recaller:
         self._first_try = FirstTry(engine, clock)
         self._reach = 1  # how much further than usual the look at the line goes: many may be shut
         self._breakers_told: set[str] = set()  # prefixes
-        self._next: list[Due] = []  # behind those that the last look has started, the first of them last
         self._starting: set[int] = set()  # recalls that are given to an agent, and not claimed yet
         self._ordering: set[int] = set()  # recalls that an agent has been found for, and not sent yet
         self._nothing_to_order = Flag()
@@ -189,12 +188,12 @@ class Recaller:
         if left:
             free_at = min(free_at or math.inf, now + min(left.values()))
         begun, more = 0, False
-        if ready and now >= self._faulty_until and not self._stopping.is_set():
-            queues = dispatch.open_queues(ready, self.switchboard.callers, self._queue_rules)
-            queues -= {queue for queue, until in self._full.items() if until > self._clock.monotonic()}
+        if ready and self._may_start(now):
+            queues = self._open_queues(ready)
             if queues:
-                in_the_way = len(self._starting) + len(self._not_before)
-                limit = min(self._reach * (2 * len(ready) + 2) + in_the_way, _FURTHEST_LOOK)
+                if self._first_try.ours:
+                    self._line.wanted(queues)
+                limit = min(self._reach * self._enough_for(ready), _FURTHEST_LOOK)
                 begun, more = self._start(self._ledger.due(queues, limit), limit)
             if not more:
                 self._first_try.nothing_is_due()
@@ -202,27 +201,74 @@ class Recaller:
                 free_at = min(free_at or math.inf, now + first_try.SOME_MORE_IN)
         return Round(free_at, idle=len(ready) > begun)
 
+    def start_at_once(self) -> bool:
+        """Start what was read of the lines before, if that is one for each agent who is free. False if a
+        `round` is needed."""
+        now = self._clock.time()
+        operators = self.switchboard.operators_who_wait(self._held)
+        ready = dispatch.free(operators, now)
+        if not ready or not self._first_try.ours or not self._may_start(now):
+            return False
+        queues = self._open_queues(ready)
+        self._line.wanted(queues)
+        there = self._not_busy(self._line.first(queues, self._enough_for(ready)))
+        shut: list[tuple[int, Verdict]] = []
+        assignments = self._assign(there, self._with_known(operators, there), shut)
+        if shut or len(assignments) < len(ready):
+            return False
+        self._begin(assignments, read_ahead=True)
+        return dispatch.next_free(operators, now) is None
+
+    def _may_start(self, now: float) -> bool:
+        return now >= self._faulty_until and not self._stopping.is_set()
+
+    def _open_queues(self, ready: list[Operator]) -> set[str]:
+        queues = dispatch.open_queues(ready, self.switchboard.callers, self._queue_rules)
+        return queues - {queue for queue, until in self._full.items() if until > self._clock.monotonic()}
+
+    def _enough_for(self, ready: list[Operator]) -> int:
+        """How many recalls to look at, for these agents, of whom some may be for none of them."""
+        return 2 * len(ready) + 2 + len(self._starting) + len(self._not_before)
+
     def _queue_rules(self, queue: str) -> QueueRules:
         return self._rules(queue).queue
 
-    def _start(self, recalls: list[Due], limit: int) -> tuple[int, bool]:
-        """Call those that may be called; hold back those that may not, and look behind them. How many are
-        being called now, and whether others stay due."""
+    def _not_busy(self, recalls: list[Due]) -> list[Due]:
         now = self._clock.monotonic()
         self._not_before = {id_: until for id_, until in self._not_before.items() if until > now}
         busy = self._starting | {attempt.recall.id for attempt in self.attempts.values()}
         busy |= self._not_before.keys()
+        return [recall for recall in recalls if recall.id not in busy]
+
+    def _start(self, recalls: list[Due], limit: int) -> tuple[int, bool]:
+        """Call those that may be called; hold back those that may not, and look behind them. How many are
+        being called now, and whether others stay due."""
         shut: list[tuple[int, Verdict]] = []
-        there = [recall for recall in recalls if recall.id not in busy]
-        assignments = dispatch.assign(
+        there = self._not_busy(recalls)
+        assignments = self._assign(there, self._operators_for(there), shut)[: self._first_try.most]
+        self._begin(assignments)
+        behind = len(recalls) == limit and len(shut) > len(recalls) // 2
+        self._reach = min(self._reach * 4, _FURTHEST_LOOK) if behind else 1
+        if shut:
+            self._ledger.hold(shut, by=self._engine)
+            self._line.changed()
+        if behind:
+            self._wake()
+        return len(assignments), len(there) > len(shut) + len(assignments)
+
+    def _assign(
+        self, there: list[Due], operators: list[Operator], shut: list[tuple[int, Verdict]]
+    ) -> list[Assignment]:
+        return dispatch.assign(
             self._gatekeeper.sift(there, self._clock.now(), shut),
-            self._operators_for(there),
+            operators,
             self.switchboard.callers,
             self._queue_rules,
             self._under_way(),
             self._clock.time(),
         )
-        assignments = assignments[: self._first_try.most]
+
+    def _begin(self, assignments: list[Assignment], *, read_ahead: bool = False) -> None:
         for assignment in assignments:
             call_uuid = str(uuid.uuid4())
             if assignment.agent is not None:
@@ -233,24 +279,26 @@ class Recaller:
             self._starting.add(assignment.recall.id)
             self._ordering.add(assignment.recall.id)
             self._nothing_to_order.clear()
-            self._pool.spawn(self._call, assignment, call_uuid)
-        self._next = there[len(assignments) :][::-1]
-        behind = len(recalls) == limit and len(shut) > len(recalls) // 2
-        self._reach = min(self._reach * 4, _FURTHEST_LOOK) if behind else 1
-        if shut:
-            self._ledger.hold(shut, by=self._engine)
-        if behind:
-            self._wake()
-        return len(assignments), len(there) > len(shut) + len(assignments)
+            self._line.taken(assignment.recall)
+            self._pool.spawn(self._call, assignment, call_uuid, read_ahead)
 
     def _operators_for(self, recalls: list[Due]) -> list[Operator]:
         """Who is free now that the ledger has answered, and the agents for whom a recall may wait."""
         operators = self.switchboard.operators_who_wait(self._held)
         left = self._left_to_others(dispatch.free(operators, self._clock.time()))
-        operators = [operator for operator in operators if operator.name not in left]
+        return self._with_known([one for one in operators if one.name not in left], recalls, left)
+
+    def _with_known(
+        self, operators: list[Operator], recalls: list[Due], left: Collection[str] = ()
+    ) -> list[Operator]:
+        """Also the agents whom these clients know."""
         known = {recall.last_agent for recall in recalls if recall.last_agent is not None}
         known -= {operator.name for operator in operators}
-        return operators + self.switchboard.operators_named(known, self._held | left.keys())
+        return (
+            operators + self.switchboard.operators_named(known, self._held.union(left))
+            if known
+            else operators
+        )
 
     def _left_to_others(self, free: list[Operator]) -> dict[str, float]:
         """As `FirstTry.left`."""
@@ -268,11 +316,11 @@ class Recaller:
 
     # --- one attempt -----------------------------------------------------------------------------------
 
-    def _call(self, assignment: Assignment, call_uuid: str) -> None:
+    def _call(self, assignment: Assignment, call_uuid: str, read_ahead: bool) -> None:
         recall, agent = assignment.recall, assignment.agent
         rules = self._rules(recall.queue or "")
         attempt: Attempt | None = None
-        sent = held_back = overtaken = False
+        sent = held_back = overtaken = closed = False
         held_until = self._clock.monotonic() + self.lease
         first = self._first_try.ours
         try:
@@ -295,7 +343,9 @@ class Recaller:
                 return
             if claim is None:
                 reserved = self._ledger.reservations(self.node.name)
-                self._first_try.lost(to=(one.engine for one in reserved))
+                others = {one.engine for one in reserved} - {self._engine}
+                if others or not read_ahead:  # else nobody was quicker: something else became of it since
+                    self._first_try.lost(to=others)
                 overtaken = True
                 if agent is not None and any(one.agent == agent for one in reserved):
                     self.switchboard.elsewhere[agent] = self._clock.time() + _AGENT_AGAIN_AFTER
@@ -310,13 +360,14 @@ class Recaller:
             sent = self._dial(attempt, rules)
             self._ordered(recall.id)
             if sent:
-                gevent.spawn(self._read_ahead)
-                self.follow(attempt)
+                self._line.sent()
+                closed = self.follow(attempt)
         except DatabaseUnreachable as error:
             log.error("recall_left_open", recall=recall.id, error=str(error), hint="settled once it is back")
         finally:
             self._starting.discard(recall.id)
             self._ordered(recall.id)
+            self._line.is_over(recall, closed=closed)
             if attempt is not None:
                 self._untrack(attempt)
             if agent is not None:
@@ -339,15 +390,11 @@ class Recaller:
         if not self._ordering:
             self._nothing_to_order.set()
 
-    def _let_calls_be_ordered(self) -> None:
+    def let_calls_be_ordered(self) -> None:
         """What has become of a call can wait for a moment. An agent and a client cannot who are being brought
         together right now, behind somebody else's transaction on its way to the disk."""
         if len(self._ordering) <= _FEW:
             self._nothing_to_order.wait(_A_MOMENT)
-
-    def _read_ahead(self) -> None:
-        for _ in range(min(_READ_AHEAD, len(self._next))):
-            self._gatekeeper.read_ahead(self._next.pop(), self._clock.now())
 
     def _held_back(self, recall: Due, verdict: Verdict) -> None:
         """The claim was refused by a gate, and the recall is looked at again when that opens."""
@@ -550,8 +597,9 @@ class Recaller:
             connect=rules.connect,
         )
 
-    def follow(self, attempt: Attempt) -> None:
-        """Write down what happens until the attempt is over, then settle it and release the agent."""
+    def follow(self, attempt: Attempt) -> bool:
+        """Write down what happens until the attempt is over, then settle it and release the agent. Whether
+        the recall is closed."""
         claim = attempt.claim
         while True:
             progress = attempt.progress
@@ -572,7 +620,7 @@ class Recaller:
             if offers.declined(attempt) and not attempt.hung_up:
                 self._hang_up(attempt)
             attempt.changed.wait()
-            self._let_calls_be_ordered()
+            self.let_calls_be_ordered()
             attempt.changed.clear()
         rules = self._rules(claim.queue or "")
         recall = attempt.recall
@@ -583,6 +631,7 @@ class Recaller:
         )
         with self._stopping_waits():
             self._settle(attempt, verdict)
+        return verdict.closed_as is not None
 
     def _settle(self, attempt: Attempt, settlement: Settlement) -> None:
         """Let the agent go, whatever the database does; then write the end of the attempt."""
@@ -683,6 +732,7 @@ class Recaller:
         finally:
             self._untrack(attempt)
             self.ours.discard(attempt.claim.call_uuid)
+            self._line.changed(attempt.claim.queue or "")
             self._wake()
 
     def _track(self, attempt: Attempt) -> None:

@@ -57,6 +57,8 @@ class Recorder:
 
     By queue (None: where none is known): `gates`; `min_talk`, the seconds that an operator's own call to a
     client has to last to count as served; `remember_agent`, whether it is kept whom a client talked to.
+
+    `changed` hears in which queue's line something is not as it was, None for any, and of which recall.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Recorder:
         stopping: Flag,
         clock: Clock = SYSTEM,
         *,
+        changed: Callable[[str | None, int | None], None] = lambda _queue, _recall: None,
         spool: Spool | None = None,
         min_talk: Callable[[str | None], float],
         remember_agent: Callable[[str | None], bool] = lambda _queue: False,
@@ -80,6 +83,7 @@ class Recorder:
         self._capture = Capture(node, capture)
         self._gates = gates
         self._wake = wake
+        self._changed = changed
         self._clock = clock
         self._stopping = stopping
         self._spool = spool
@@ -267,8 +271,15 @@ class Recorder:
         if not told:
             return
         outcomes = self._ledger.take_all([telling for _, telling in told])
-        changed = [self._say(fact, outcome) for (fact, _), outcome in zip(told, outcomes, strict=True)]
-        if any(changed):
+        due = [self._say(fact, outcome) for (fact, _), outcome in zip(told, outcomes, strict=True)]
+        for (fact, _), outcome in zip(told, outcomes, strict=True):
+            if isinstance(outcome, Recorded) and isinstance(fact, Missed):
+                self._changed(fact.queue or "", outcome.recall_id)
+            elif outcome:
+                self._changed(None, None)
+            elif isinstance(fact, Served):  # a missed call may have been taken back
+                self._changed(fact.queue or "", None)
+        if any(due):
             self._wake()
 
     def _telling(self, fact: Fact) -> Telling | None:

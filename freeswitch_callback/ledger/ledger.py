@@ -51,6 +51,7 @@ from freeswitch_callback.ledger.limits import Breaker, CapsOf
 from freeswitch_callback.ledger.operations import OpeningOf, Replayed
 from freeswitch_callback.ledger.operators import Became, Card
 from freeswitch_callback.ledger.people import People
+from freeswitch_callback.ledger.recalls import Ahead
 from freeswitch_callback.ledger.recording import Recorded
 from freeswitch_callback.ledger.report import Report
 from freeswitch_callback.ledger.retention import Affected
@@ -237,6 +238,10 @@ class Ledger:
         """What is to be looked at now, of these queues or of all; by priority, then who has been for
         longest."""
         return self._database.glance(lambda t: recalls.due(t, queues, limit))
+
+    def ahead(self, queue: str, limit: int) -> Ahead:
+        """As `due`, of one queue, to be kept for a while: what that begins with, and how long it holds."""
+        return self._database.read(lambda t: recalls.ahead(t, queue, limit))
 
     def recall(self, recall: int) -> Due | None:
         """One recall as `due` would give it, whether it is due or not; None if there is none."""

@@ -7,7 +7,9 @@ moves it on: what opens at 09:00 costs nothing until 09:00.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any
 
 import peewee
@@ -50,6 +52,31 @@ def due(transaction: Transaction, queues: Collection[str] | None, limit: int) ->
             wanted, at_most = wanted - len(rows), priority - 1
     first = sorted(found.values(), key=lambda row: (-row["priority"], row["look_at"], row["id"]))
     return [_as_due(**row) for row in first[:limit]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The first of a queue's line. `good_for`: seconds for which nothing comes before them by time alone,
+    or, where there is none of them, comes at all."""
+
+    recalls: Sequence[Due]
+    good_for: float
+
+
+def ahead(transaction: Transaction, queue: str, limit: int) -> Ahead:
+    """What `due` would begin with, of the highest priority only that anybody in it has: whatever comes due
+    later with the same one goes behind those that are there."""
+    now, at_most, sooner = transaction.now, LARGEST_INTEGER, inf
+    while True:
+        rows = transaction.rows(_first_of(queue, at_most, now).limit(next_size(limit)))
+        if there := [_as_due(**row) for row in rows if row["look_at"] <= now]:
+            return Ahead(there, sooner)
+        priority = rows[0]["priority"] if rows else _highest(transaction, queue, at_most)
+        if priority is None:
+            return Ahead([], sooner)
+        if rows:
+            sooner = min(sooner, (rows[0]["look_at"] - now).total_seconds())
+        at_most = priority - 1
 
 
 def one(transaction: Transaction, recall: int) -> Due | None:
@@ -165,9 +192,19 @@ def _most_urgent(at_most: int, now: datetime) -> Query:
 
 @prepared
 def _most_urgent_of(queue: str, at_most: int, now: datetime) -> Query:
+    return _due(_top_of(queue, at_most), now)
+
+
+@prepared
+def _first_of(queue: str, at_most: int, now: datetime) -> Query:
+    """As `_most_urgent_of`, and behind them what is not due yet."""
+    first = _selected().where(_top_of(queue, at_most), Recall.expires_at > now)
+    return first.order_by(Recall.look_at, Recall.id)
+
+
+def _top_of(queue: str, at_most: int) -> peewee.Expression:
     top = _top(_Above.queue == queue, at_most)
-    line = (Recall.state == WAITING) & (Recall.queue == queue) & (Recall.priority == top)
-    return _due(line, now)
+    return (Recall.state == WAITING) & (Recall.queue == queue) & (Recall.priority == top)
 
 
 @prepared
