@@ -190,6 +190,9 @@ class Line:
 
 def _merged(lines: list[deque[Due]]) -> Iterator[Due]:
     """The most urgent first, up to the last that is known of a line: what is behind that, nobody knows."""
+    if len(lines) == 1:
+        yield from lines[0]
+        return
     heads = [(_urgency(line[0]), number, 0) for number, line in enumerate(lines) if line]
     heapq.heapify(heads)
     while heads:

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
+import gevent
 import structlog
 from gevent.event import Event as Flag
 from gevent.pool import Pool
@@ -209,7 +210,9 @@ class Recaller:
         ready = dispatch.free(operators, now)
         if not ready or not self._first_try.ours or not self._may_start(now):
             return False
-        queues = self._open_queues(ready)
+        if len(ready) > self._pool.free_count():
+            return False  # it would wait for one to end
+        queues = {queue for operator in ready for queue in operator.tiers} - self._full_queues()
         self._line.wanted(queues)
         there = self._not_busy(self._line.first(queues, self._enough_for(ready)))
         shut: list[tuple[int, Verdict]] = []
@@ -223,8 +226,10 @@ class Recaller:
         return now >= self._faulty_until and not self._stopping.is_set()
 
     def _open_queues(self, ready: list[Operator]) -> set[str]:
-        queues = dispatch.open_queues(ready, self.switchboard.callers, self._queue_rules)
-        return queues - {queue for queue, until in self._full.items() if until > self._clock.monotonic()}
+        return dispatch.open_queues(ready, self.switchboard.callers, self._queue_rules) - self._full_queues()
+
+    def _full_queues(self) -> set[str]:
+        return {queue for queue, until in self._full.items() if until > self._clock.monotonic()}
 
     def _enough_for(self, ready: list[Operator]) -> int:
         """How many recalls to look at, for these agents, of whom some may be for none of them."""
@@ -308,6 +313,8 @@ class Recaller:
 
     def _under_way(self) -> Mapping[str, int]:
         """Queue-mode recalls whose client is not in the queue yet: there they count among the callers."""
+        if not self._queue_calls:
+            return {}
         return Counter(
             queue
             for call_uuid, queue in self._queue_calls.items()
@@ -425,6 +432,7 @@ class Recaller:
     def _reserve_and_send(self, attempt: Attempt, rules: RecallRules) -> bool:
         claim, recall = attempt.claim, attempt.recall
         reserved: bool | None = False  # None: FreeSWITCH was asked and has not answered
+        rendering = gevent.spawn(self._rendered, claim, recall, rules)  # while FreeSWITCH answers
         try:
             if claim.agent is not None:
                 if not self._surely_held(attempt):
@@ -436,7 +444,9 @@ class Recaller:
                     return self._step_back(attempt, reserved)
                 if rules.accept_within is not None and not self._accepted(attempt, rules):
                     return self._step_back(attempt, reserved)
-            originate = self._originate(claim, recall, rules)
+            originate = rendering.get()
+            if originate is None or originate.contact != self._contact(claim):
+                originate = self._originate(claim, recall, rules)
         except (FreeSwitchError, UnsafeValue) as error:
             log.error("recall_not_sent", recall=recall.id, agent=claim.agent, error=str(error))
             if isinstance(error, UnsafeValue):  # this agent's contact will not get better by trying again
@@ -578,8 +588,19 @@ class Recaller:
             )
         return False
 
-    def _originate(self, claim: Claim, recall: Due, rules: RecallRules) -> commands.Originate:
+    def _rendered(self, claim: Claim, recall: Due, rules: RecallRules) -> commands.Originate | None:
+        """As `_originate`; None where that raises."""
+        try:
+            return self._originate(claim, recall, rules)
+        except UnsafeValue:
+            return None
+
+    def _contact(self, claim: Claim) -> str:
         agent = self.switchboard.agents.get(claim.agent or "")
+        return agent.contact if agent else ""
+
+    def _originate(self, claim: Claim, recall: Due, rules: RecallRules) -> commands.Originate:
+        """Raises `UnsafeValue` if it cannot be sent."""
         return commands.Originate(
             job_uuid=claim.job_uuid,
             call_uuid=claim.call_uuid,
@@ -588,7 +609,7 @@ class Recaller:
             number=recall.number,
             dial_string=rules.way_to(recall.number),
             caller_id_number=rules.caller_id_number,
-            contact=agent.contact if agent else "",
+            contact=self._contact(claim),
             queue=recall.queue or "",
             ring_timeout=round(rules.ring_timeout),
             wait=recall.timewait,

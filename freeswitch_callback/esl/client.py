@@ -391,12 +391,21 @@ class Connection(InboundESL):
         if not may():  # asked last: this process may be stopped between any two lines
             raise NotSent(f"{pending[0].command.label!r} was not sent: its time is over")
         self._commands_sent.extend(pending)
-        late = FreeSwitchUnreachable(f"{self._where} took no command for {self.reply_timeout:g} s")
         try:
-            with gevent.Timeout(self.reply_timeout, late):
-                self.sock.sendall(data)
+            if left := data[self._taken_at_once(data) :]:
+                late = FreeSwitchUnreachable(f"{self._where} took no command for {self.reply_timeout:g} s")
+                with gevent.Timeout(self.reply_timeout, late):
+                    self.sock.sendall(left)
         except OSError as error:
             self._lose(FreeSwitchUnreachable(f"{self._where}: {error}"))
+
+    def _taken_at_once(self, data: bytes) -> int:
+        """How much of it the network takes: nearly always all. A timeout takes longer than that."""
+        try:
+            taken: int = self.sock.send(data, timeout=0.0)
+        except BlockingIOError:
+            return 0
+        return taken
 
     def _await(self, waiting: _Waiting, due: float) -> None:
         while not waiting.result.ready() and (left := due - self._clock()) > 0:

@@ -88,7 +88,11 @@ class _Statement:
     def __init__(self, query: Query, database: peewee.Database) -> None:
         self._query = query
         text, slots = _Context(**database.get_context_options()).sql(query).query()
-        self._slots = [slot if isinstance(slot, _Slot) else _Slot(-1, None, False) for slot in slots]
+        self._places = [
+            (index, slot.position, slot.convert, slot.compared)
+            for index, slot in enumerate(slots)
+            if isinstance(slot, _Slot)
+        ]
         given = tuple(isinstance(slot, _Slot) for slot in slots)
         constants = tuple(None if isinstance(slot, _Slot) else slot for slot in slots)
         self._statement = Statement(text, constants, given)
@@ -114,12 +118,11 @@ class _Statement:
 
     def _values(self, arguments: Sequence[Any]) -> list[Any]:
         values = list(self._statement.constants)
-        for index, slot in enumerate(self._slots):
-            if slot.position >= 0:
-                value = arguments[slot.position]
-                if value is None and slot.compared:
-                    raise ValueError(f"a prepared query compares with None: {self._statement.text}")
-                values[index] = value if slot.convert is None else slot.convert(value)
+        for index, position, convert, compared in self._places:
+            value = arguments[position]
+            if value is None and compared:
+                raise ValueError(f"a prepared query compares with None: {self._statement.text}")
+            values[index] = value if convert is None else convert(value)
         return values
 
     def _reader(self, cursor: Any) -> Callable[[Any], Any]:
