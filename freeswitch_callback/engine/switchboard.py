@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
@@ -142,9 +142,9 @@ class Unhurried:
         self._node = node
         self._clock = clock
 
-    def api(self, text: str, may: Callable[[], bool] = lambda: True) -> str:
+    def api(self, text: str) -> str:
         asked = self._clock.monotonic()
-        answer = self._node.api(text, may)
+        answer = self._node.api(text)
         self._clock.sleep(min(3 * (self._clock.monotonic() - asked), _LONGEST_REST))
         return answer
 

@@ -19,15 +19,19 @@ from freeswitch_callback.esl.rows import Reader, Row, Table
 
 
 class HasApi(Protocol):
-    """`may`: whether it still may be sent, asked last."""
-
-    def api(self, text: str, /, may: Callable[[], bool] = ...) -> str: ...
+    def api(self, text: str, /) -> str: ...
 
 
 class HasApis(HasApi, Protocol):
     """It also sends several commands in one piece: one round trip for all."""
 
-    def apis(self, *texts: str, may: Callable[[], bool] = ...) -> list[str]: ...
+    def apis(self, *texts: str) -> list[str]: ...
+
+
+class TakesOrders(Protocol):
+    """`may`: whether it still may be sent, asked last."""
+
+    def api(self, text: str, /, may: Callable[[], bool]) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +234,7 @@ def _reserved(asked: Command, answer: str) -> bool:
 
 
 def release(
-    node: HasApi, agent: str, may: Callable[[], bool], *, to: Literal["Waiting", "Idle"] = "Waiting"
+    node: TakesOrders, agent: str, may: Callable[[], bool], *, to: Literal["Waiting", "Idle"] = "Waiting"
 ) -> None:
     """Sets the state whatever it was (no compare-and-set): read first, release what is still Reserved, and
     only if it still `may` be sent then (`NotSent`): this process may have been stopped in between."""

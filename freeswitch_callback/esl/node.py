@@ -1,18 +1,19 @@
 """One FreeSWITCH server, kept connected for as long as the program runs.
 
-A node holds two connections. One listens: a single greenlet takes its events in order. The other commands,
-one at a time, because FreeSWITCH goes on working on what stands before a command even when the connection is
-gone: an originate behind something slow would dial at a moment nobody can know. Lose either and both are
-closed; then connect again, after a delay that grows and is jittered so that many engines do not come back at
-the same instant. A third one, made when it is first used, is for questions with long answers (`aside`): no
-agent waits behind a table of all agents.
+A node holds three connections. One listens: a single greenlet takes its events in order. One is for commands,
+of which many may be under way. The third is for orders, what is to be done now or not at all: one at a time,
+because FreeSWITCH goes on working on what stands before a command even when the connection is gone, and an
+originate behind something slow would dial at a moment nobody can know. Lose one and all are closed; then
+connect again, after a delay that grows and is jittered so that many engines do not come back at the same
+instant. A fourth one, made when it is first used, is for questions with long answers (`aside`): no agent
+waits behind a table of all agents.
 
 Order for the owner: `on_up`, then events, then `on_down`, each in its turn and never two at once per node.
 """
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gevent
@@ -43,7 +44,7 @@ class Node:
     else is a bug: it is logged with its traceback, the connections are dropped and made anew, so that whoever
     reconciles on `on_up` gets the chance to repair what the bug left behind.
 
-    `up` is set while both connections stand and `on_up` may use them.
+    `up` is set while the connections stand and `on_up` may use them.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Node:
         self._ping_interval = ping_interval
         self._delays = (first_delay, longest_delay, jitter)
         self._commands: Connection | None = None
+        self._orders: Connection | None = None
         self._one_at_a_time = RLock()
         self.aside = Aside(self)
         self._handler_errors = handler_errors
@@ -107,15 +109,17 @@ class Node:
         return self._why_down
 
     # --- commands -----------------------------------------------------------------------------------------
-    def api(self, text: str, may: Callable[[], bool] = lambda: True) -> str:
-        """The answer to an API command, which waits for its turn; `FreeSwitchUnreachable` while down,
-        `NotSent` if it `may` not be sent any more when its turn has come."""
+    def api(self, text: str, may: Callable[[], bool] | None = None) -> str:
+        """The answer to an API command; `FreeSwitchUnreachable` while down. If it `may` not be sent at any
+        time it is an order, which waits for its turn: `NotSent` if it may not when that has come."""
         return self.apis(text, may=may)[0]
 
-    def apis(self, *texts: str, may: Callable[[], bool] = lambda: True) -> list[str]:
-        """The answers to several API commands, which take one turn and one round trip."""
+    def apis(self, *texts: str, may: Callable[[], bool] | None = None) -> list[str]:
+        """The answers to several API commands, which take one round trip."""
+        if may is None:
+            return self._connected(self._commands, texts[0]).apis(*texts)
         with self._one_at_a_time:
-            return self._connection(texts[0]).apis(*texts, may=may)
+            return self._connected(self._orders, texts[0]).apis(*texts, may=may)
 
     def send_originate(self, originate: Originate, may: Callable[[], bool] = lambda: True) -> str:
         """Sends it with nothing pending before it, if it still `may` be sent then; its Job-UUID.
@@ -124,17 +128,17 @@ class Node:
         only FreeSWITCH knows (the marks in its database, and `uuid_exists`).
         """
         with self._one_at_a_time:
-            return self._connection("bgapi originate").bgapi(originate, may)
+            return self._connected(self._orders, "bgapi originate").bgapi(originate, may)
 
-    def _connection(self, text: str) -> Connection:
-        if self._commands is None or not self.up.is_set():
+    def _connected(self, connection: Connection | None, text: str) -> Connection:
+        if connection is None or not self.up.is_set():
             what = text.strip()[:80]
             raise NotSent(f"{what!r} was not sent: {self.name} is away ({self._why_down})")
-        return self._commands
+        return connection
 
     def another_connection(self, text: str) -> Connection:
         """One more, for `text` to be sent on, while the node is up; who asks for it closes it."""
-        up = self._connection(text)
+        up = self._connected(self._commands, text)
         another = Connection(*self._server, **self._options)
         another.connect()
         if up is not self._commands:  # lost meanwhile, and perhaps up again: whoever closes then has closed
@@ -149,14 +153,15 @@ class Node:
             self._greenlet = gevent.spawn(self._run)
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Closes both connections; events that were taken in are still handled, within `timeout`.
+        """Closes all connections; events that were taken in are still handled, within `timeout`.
 
         `on_down` is not called: nothing went away. Not to be called out of `on_event`, which it waits for.
         """
         self._stopping.set()
         if self._greenlet is not None:
-            if self._commands is not None:
-                self._commands.close()  # whoever waits for a reply, our own ping too, waits no longer
+            for connection in (self._commands, self._orders):
+                if connection is not None:
+                    connection.close()  # whoever waits for a reply, our own ping too, waits no longer
             if self._consumer is not None and not self._consumer.dead:
                 self._greenlet.join(timeout)
             gevent.killall(
@@ -191,33 +196,33 @@ class Node:
         """From connecting to the loss, which it raises; returns when the node is to stop."""
         host, port, password = self._server
         events = Connection(host, port, password, heartbeat_timeout=self._heartbeat_timeout, **self._options)
-        control = Connection(host, port, password, **self._options)
+        control, orders = (Connection(host, port, password, **self._options) for _ in range(2))
         try:
-            events.connect()
-            control.connect()
+            for connection in (events, control, orders):
+                connection.connect()
             succeeded(events.send(self._subscription).reply, self._subscription)
             self.core_uuid = succeeded(control.api(commands.core_uuid()), commands.core_uuid())
-            self._serve(events, control)
+            self._serve(events, control, orders)
         finally:
-            events.close()
-            control.close()
+            for connection in (events, control, orders):
+                connection.close()
 
-    def _serve(self, events: Connection, control: Connection) -> None:
+    def _serve(self, events: Connection, control: Connection, orders: Connection) -> None:
         events.register_handle("*", self._on_event)
         events.on_pause = self._on_pause
-        self._commands = control
+        self._commands, self._orders = control, orders
         self._up_at = time.monotonic()
         self.tried = True
         self.up.set()
         self._log.info("node.up", core_uuid=self.core_uuid)
         self._consumer = consumer = gevent.spawn(self._consume, events)
         try:
-            reason = self._watch(events, control, consumer)
+            reason = self._watch((events, control, orders), consumer)
         finally:
             self.up.clear()
-            self._commands = None
-            events.close()
-            control.close()
+            self._commands = self._orders = None
+            for connection in (events, control, orders):
+                connection.close()
             self.aside.close()
         consumer.join()  # what was received is handled before the loss is told
         if reason is not None and not self._stopping.is_set():
@@ -233,20 +238,20 @@ class Node:
         else:
             events.process_events()
 
-    def _watch(
-        self, events: Connection, control: Connection, consumer: gevent.Greenlet
-    ) -> FreeSwitchError | None:
+    def _watch(self, connections: Sequence[Connection], consumer: gevent.Greenlet) -> FreeSwitchError | None:
         """Pings until something ends; why, or None when the node is to stop."""
-        ends = [events.ended, control.ended, consumer, self._stopping]
+        ends = [*(connection.ended for connection in connections), consumer, self._stopping]
         while not gevent.wait(ends, timeout=self._ping_interval, count=1):
             try:
                 self.api(commands.core_uuid())
+                self.api(commands.core_uuid(), may=lambda: True)
             except FreeSwitchError as error:
                 return error
         if self._stopping.is_set():
             return None
-        if (lost := events.lost or control.lost) is not None:
-            return lost
+        for connection in connections:
+            if connection.lost is not None:
+                return connection.lost
         if consumer.exc_info[1] is not None:
             self._log.critical("node.handler_crashed", exc_info=consumer.exc_info)
         return FreeSwitchUnreachable(f"{self.name}: our own handler failed (see the log); connecting anew")
@@ -271,12 +276,12 @@ class Aside:
         self._connection: Connection | None = None
         self._one_at_a_time = RLock()
 
-    def api(self, text: str, may: Callable[[], bool] = lambda: True) -> str:
+    def api(self, text: str) -> str:
         """As `Node.api`."""
         with self._one_at_a_time:
             if self._connection is None or self._connection.lost is not None:
                 self._connection = self._node.another_connection(text)
-            return self._connection.api(text, may)
+            return self._connection.api(text)
 
     def close(self) -> None:
         if self._connection is not None:

@@ -71,6 +71,10 @@ def healthy(client: Client) -> None:
     client.serve()
 
 
+is_up = Flag()
+"""The node's owner has heard so."""
+
+
 def cut(client: Client) -> None:
     """Hangs up."""
 
@@ -98,9 +102,16 @@ class TestANodeThatIsUp:
             asked = heard.get(timeout=1)
         assert asked == "event plain HEARTBEAT CHANNEL_HANGUP CUSTOM callcenter::info"
 
-    def test_has_one_command_under_way_at_any_time(self) -> None:
+    def test_has_one_order_under_way_at_any_time_and_nothing_before_it(self) -> None:
         """An originate behind something slow would dial later than anybody expects."""
-        unanswered = 0
+        asked, unanswered = Flag(), 0
+
+        def never_answers(client: Client) -> None:
+            client.let_in()
+            client.send(usual(client.command()))
+            client.command()
+            asked.set()
+            client.until_closed()
 
         def one_by_one(client: Client) -> None:
             nonlocal unanswered
@@ -110,13 +121,40 @@ class TestANodeThatIsUp:
                 gevent.sleep(0)
                 client.send(usual(command))
 
-        with scripted(after_login(), one_by_one) as server, node_at(server) as node:
+        with scripted(after_login(), never_answers, one_by_one) as server, node_at(server) as node:
             assert happened(node.up)
-            calls = [gevent.spawn(node.api, f"echo {number}") for number in range(10)]
-            calls.append(gevent.spawn(node.send_originate, ORIGINATE))
-            gevent.joinall(calls, timeout=1.5, raise_error=True)
-            assert calls[-1].value == "job-1"
+            slow = gevent.spawn(node.api, "something slow")
+            assert happened(asked)
+            orders = [gevent.spawn(node.api, f"echo {number}", may=lambda: True) for number in range(10)]
+            orders.append(gevent.spawn(node.send_originate, ORIGINATE))
+            gevent.joinall(orders, timeout=0.8, raise_error=True)
+            assert orders[-1].value == "job-1"
+            assert not slow.ready()
+            slow.kill()
         assert unanswered == 0
+
+    def test_commands_do_not_wait_for_each_others_answers(self) -> None:
+        asked: list[str] = []
+
+        def answers_when_all_have_come(client: Client) -> None:
+            client.let_in()
+            client.send(usual(client.command()))
+            asked.extend(client.command() for _ in range(3))
+            client.send(b"".join(answer(command.removeprefix("api ")) for command in asked))
+            client.until_closed()
+
+        with scripted(after_login(), answers_when_all_have_come, healthy) as server, node_at(server) as node:
+            assert happened(node.up)
+            calls = {text: gevent.spawn(node.api, text) for text in ("one", "two", "three")}
+            assert {text: call.get(timeout=1) for text, call in calls.items()} == {
+                text: text for text in calls
+            }
+
+    def test_an_order_that_may_not_be_sent_any_more_when_it_is_its_turn_is_not(self) -> None:
+        with scripted(after_login(), healthy) as server, node_at(server) as node:
+            assert happened(node.up)
+            with pytest.raises(NotSent, match="its time is over"):
+                node.api("uptime", may=lambda: False)
 
     def test_goes_on_after_an_event_that_its_owner_cannot_read(self) -> None:
         class Picky(Owner):
@@ -166,19 +204,23 @@ class TestANodeThatLosesItsServer:
     @pytest.mark.parametrize(
         "stories",
         [
-            (after_login(then=cut), healthy),
-            (after_login(), lambda client: (client.let_in(), client.send(usual(client.command())))),
+            (after_login(then=cut), healthy, healthy),
+            (after_login(), lambda client: (client.let_in(), client.send(usual(client.command()))), healthy),
+            (after_login(), healthy, lambda client: (client.let_in(), happened(is_up))),
         ],
-        ids=["events", "commands"],
+        ids=["events", "commands", "orders"],
     )
-    def test_either_connection_lost_is_down_once_and_then_up_again(
-        self, stories: tuple[Story, Story]
+    def test_any_connection_lost_is_down_once_and_then_up_again(
+        self, stories: tuple[Story, Story, Story]
     ) -> None:
         owner = Owner()
+        is_up.clear()
         with scripted(*stories, after_login(), healthy) as server, node_at(server, owner) as node:
-            assert [owner.hears() for _ in range(3)] == ["up", "down", "up"]
+            assert owner.hears() == "up"
+            is_up.set()
+            assert [owner.hears() for _ in range(2)] == ["down", "up"]
             assert node.up.is_set()
-            assert server.count == 4  # both are made anew
+            assert server.count == 6  # all are made anew
 
     def test_what_was_received_is_handled_before_it_is_told(self) -> None:
         owner = Owner()
@@ -252,16 +294,18 @@ class TestANodeThatLosesItsServer:
             with pytest.raises(NotSent, match="its time is over"):
                 node.send_originate(ORIGINATE, lambda: False)
 
-    def test_its_own_ping_finds_a_server_that_stopped_answering(self) -> None:
+    @pytest.mark.parametrize("deaf_ones", [0, 1], ids=["commands", "orders"])
+    def test_its_own_ping_finds_a_server_that_stopped_answering(self, deaf_ones: int) -> None:
         owner = Owner()
 
         def deaf(client: Client) -> None:
             client.let_in()
-            client.send(usual(client.command()))
+            if not deaf_ones:
+                client.send(usual(client.command()))
             client.until_closed()
 
         with (
-            scripted(after_login(), deaf) as server,
+            scripted(after_login(), *[healthy] * deaf_ones, deaf) as server,
             node_at(server, owner, ping_interval=0.02, reply_timeout=0.05),
         ):
             assert [owner.hears(), owner.hears()] == ["up", "down"]
@@ -323,9 +367,9 @@ class TestAside:
             client.send(answer("a thousand agents"))
             client.until_closed()
 
-        with scripted(after_login(), healthy, slow) as server, node_at(server) as node:
+        with scripted(after_login(), healthy, healthy, slow) as server, node_at(server) as node:
             assert happened(node.up)
-            assert server.count == 2  # it is made when it is first used
+            assert server.count == 3  # it is made when it is first used
             question = gevent.spawn(node.aside.api, "agents")
             assert happened(asked)
             assert node.api("uptime") == "+OK\n"
@@ -340,12 +384,13 @@ class TestAside:
             client.let_in()
             client.command()
 
-        with scripted(after_login(), healthy, one_answer, healthy) as server, node_at(server, owner) as node:
+        stories = after_login(), healthy, healthy, one_answer, healthy
+        with scripted(*stories) as server, node_at(server, owner) as node:
             assert owner.hears() == "up"
             with pytest.raises(FreeSwitchUnreachable):
                 node.aside.api("agents")
             assert node.aside.api("agents") == "+OK\n"
-            assert server.count == 4
+            assert server.count == 5
             assert node.up.is_set()
             assert owner.told.empty()
 
@@ -364,7 +409,7 @@ class TestAside:
             assert happened(node.up)
             node.aside.api("agents")
             node.stop()
-            assert [closed.get(timeout=1) for _ in range(3)] == ["closed"] * 3
+            assert [closed.get(timeout=1) for _ in range(4)] == ["closed"] * 4
 
     def test_that_the_node_was_lost_while_it_was_made_leaves_none_behind(self) -> None:
         made, lose, closed = Flag(), Flag(), Flag()
@@ -386,7 +431,7 @@ class TestAside:
         owner = Owner()
         owner.on_down = lambda reason: away.set()  # type: ignore[method-assign]
         with (
-            scripted(lost_when_told, healthy, slow_to_let_in, healthy) as server,
+            scripted(lost_when_told, healthy, healthy, slow_to_let_in, healthy) as server,
             node_at(server, owner) as node,
         ):
             assert owner.hears() == "up"
@@ -396,7 +441,7 @@ class TestAside:
 
 
 class TestStopping:
-    def test_closes_both_connections_and_says_nothing(self) -> None:
+    def test_closes_its_connections_and_says_nothing(self) -> None:
         owner = Owner()
         closed: Queue[str] = Queue()
 
@@ -407,7 +452,7 @@ class TestStopping:
         with scripted(story) as server, node_at(server, owner) as node:
             assert owner.hears() == "up"
             node.stop()
-            assert [closed.get(timeout=1), closed.get(timeout=1)] == ["closed", "closed"]
+            assert [closed.get(timeout=1) for _ in range(3)] == ["closed"] * 3
             assert not node.up.is_set()
             assert owner.told.empty()
 
