@@ -26,8 +26,10 @@ from freeswitch_callback.ledger import Ledger
 
 log = structlog.get_logger(__name__)
 
-_FAR, _FEW = 16, 4
-"""Recalls read of a line at once; so many left of those, the next are read."""
+_FAR, _FARTHEST = 16, 128
+"""Recalls read of a line at once: twice as many each time when they were used up before others were read."""
+_FEW = 4
+"""So many left of them, the next are read."""
 _NEXT = 3
 """Recalls at the head of a line of which all is found out that can be before they are called."""
 _WANTED_FOR, _MOST_LINES = 60.0, 200
@@ -74,6 +76,7 @@ class Line:
         self._clock = clock
         self._known: dict[str, _Known] = {}
         self._wanted: dict[str, float] = {}  # since when nobody became free for it (monotonic)
+        self._far: dict[str, int] = {}  # how much of a line is read, where it is not as usual
         self._being_called: set[int] = set()
         self._taken: set[int] = set()  # since the read that is under way began
         self._changes = 0
@@ -107,6 +110,8 @@ class Line:
         known.prepared -= place < known.prepared
         if not known.recalls:
             del self._known[recall.queue or ""]
+            if known.more:
+                self._far[recall.queue or ""] = min(2 * self._far.get(recall.queue or "", _FAR), _FARTHEST)
 
     def sent(self) -> None:
         """One that was taken is on its way: there is time for the next."""
@@ -150,6 +155,7 @@ class Line:
         newest_first = sorted(lately, key=lambda queue: -lately[queue])[:_MOST_LINES]
         self._wanted = {queue: lately[queue] for queue in newest_first}
         self._known = {queue: known for queue, known in self._known.items() if queue in self._wanted}
+        self._far = {queue: far for queue, far in self._far.items() if queue in self._wanted}
         return [queue for queue in newest_first if not self._is_known(queue, now)]
 
     def _is_known(self, queue: str, now: float) -> bool:
@@ -164,14 +170,15 @@ class Line:
         begun, changes = self._clock.monotonic(), self._changes
         busy = self._being_called.copy()
         self._taken.clear()
-        ahead = self._ledger.ahead(queue, _FAR)
+        far = self._far.get(queue, _FAR)
+        ahead = self._ledger.ahead(queue, far)
         took = self._clock.monotonic() - begun
         if changes == self._changes:
             left = deque(recall for recall in ahead.recalls if recall.id not in busy | self._taken)
             until = begun + min(ahead.good_for, self._poll())
             self._known.pop(queue, None)
             if left or not ahead.recalls:
-                self._known[queue] = known = _Known(left, until, more=len(ahead.recalls) == _FAR)
+                self._known[queue] = known = _Known(left, until, more=len(ahead.recalls) >= far)
                 self._prepare_first(known)
         self._clock.sleep(min(_REST * took, _LONGEST_REST))
 
