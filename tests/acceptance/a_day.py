@@ -86,6 +86,11 @@ class Tapped:
         self._traffic.sent(data)
         self._sock.sendall(data)
 
+    def send(self, data: bytes, **options: Any) -> int:
+        taken: int = self._sock.send(data, **options)
+        self._traffic.sent(data[:taken])
+        return taken
+
     def recv(self, size: int) -> bytes:
         data: bytes = self._sock.recv(size)
         self._traffic.received(data)

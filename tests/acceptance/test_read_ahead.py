@@ -1,4 +1,4 @@
-"""Whom to call next is known before an agent becomes free; and it is not called when it is not right any more."""
+"""Whom to call next is known before an agent becomes free, and not called if it is not right any more."""
 
 from __future__ import annotations
 

@@ -248,6 +248,10 @@ class TestCommands:
             def __init__(self, sock: Any) -> None:
                 self._sock = sock
 
+            def send(self, data: bytes, timeout: float) -> int:
+                taken: int = self._sock.send(data[:1], timeout=timeout)
+                return taken
+
             def sendall(self, data: bytes) -> None:
                 for at in range(len(data)):
                     self._sock.sendall(data[at : at + 1])
@@ -266,6 +270,9 @@ class TestCommands:
         class FullSocket:
             def __init__(self, sock: Any) -> None:
                 self._sock = sock
+
+            def send(self, data: bytes, timeout: float) -> int:
+                raise BlockingIOError
 
             def sendall(self, data: bytes) -> None:
                 Flag().wait()

@@ -1,4 +1,4 @@
-"""What comes next in each queue is known before an agent is free for it, and forgotten when it may be wrong."""
+"""What comes next in each queue is known before an agent is free, and forgotten when it may be wrong."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StandsStill(Clock):
 
 
 class Record:
-    """A ledger with these lines; `meanwhile` happens while it is read, after what it will answer is settled."""
+    """A ledger with these lines; `meanwhile` happens while it is read, when its answer is settled."""
 
     def __init__(self, **lines: list[Due]) -> None:
         self.lines = {f"{queue}@default": line for queue, line in lines.items()}
