@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.bench import machine
+from tests.bench.machine import ROOT, read
+
 GENESIS = ROOT / "build" / "genesis"
 GENESIS_RELEASE = "genesis>=1.0"
-_TAKES = 120.0
-"""Seconds after which a client hangs."""
 
 
 def run(events: int = 40_000) -> dict[str, Any]:
@@ -28,21 +28,22 @@ def run(events: int = 40_000) -> dict[str, Any]:
     counts = {"ours": events, "bare": events, "daemon": events, "greenswitch": events // 2}
     for which, count in counts.items():
         words = [sys.executable, "-m", "tests.bench.readers", which]
-        found[which] = _figures(_read(words, count), count)
+        found[which] = _figures(read(words, count), count)
     found["standing"] = {
-        "MB": _read([sys.executable, "-m", "tests.bench.readers", "standing"], 100_000)["kB"] / 1024
+        "MB": read([sys.executable, "-m", "tests.bench.readers", "standing"], 100_000)["kB"] / 1024
     }
     python = _genesis()
     if python is None:
         found["genesis"] = None
     else:
         words = [str(python), str(Path(__file__).with_name("genesis_reader.py"))]
-        found["genesis"] = _figures(_read(words, events // 8), events // 8)
+        found["genesis"] = _figures(read(words, events // 8), events // 8)
     for other in ("greenswitch", "genesis"):
         if found[other]:
             found[f"{other}_to_ours"] = found[other]["us_per_event"] / found["ours"]["us_per_event"]
     found["ours_to_bare"] = found["ours"]["us_per_event"] / found["bare"]["us_per_event"]
-    return found
+    here = machine.times_slower([{which: found[which]["us_per_event"] for which in machine.THERE}])
+    return found | {"machine": here, "ours_there": machine.there(found["ours"], here, "us_per_event")}
 
 
 def _figures(used: dict[str, float], events: int) -> dict[str, float]:
@@ -51,32 +52,6 @@ def _figures(used: dict[str, float], events: int) -> dict[str, float]:
         "events_per_second": events / used["seconds"],
         "MB": used["kB"] / 1024,
     }
-
-
-def _read(reader: list[str], events: int) -> dict[str, float]:
-    """Let a client take in so many events, and tell what it used."""
-    wire = [sys.executable, "-m", "tests.bench.wire", str(events)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
-    with subprocess.Popen(wire, **pipes) as server:
-        assert server.stdout is not None
-        port = server.stdout.readline().strip()
-        with subprocess.Popen([*reader, port, str(events)], **pipes) as client:
-            assert client.stdout is not None
-            if client.stdout.readline().strip() != "ready":
-                server.kill()
-                raise RuntimeError(f"{reader[-1]} did not connect")
-            assert server.stdin is not None
-            server.stdin.write("\n")
-            server.stdin.flush()
-            try:
-                told, _ = client.communicate(timeout=_TAKES)
-            except subprocess.TimeoutExpired as error:
-                client.kill()
-                raise RuntimeError(f"{reader} has not taken {events} events in {_TAKES:g} s") from error
-            finally:
-                server.kill()
-        used: dict[str, float] = json.loads(told.splitlines()[-1])
-        return used
 
 
 def _genesis() -> Path | None:

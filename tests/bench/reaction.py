@@ -4,7 +4,8 @@ From agent-state-change sent to `bgapi originate` received, both taken in the si
 clock. In between lie the event's way, the decision, the claim on disk, the reservation's round trip, the
 second look at the agent and the originate.
 
-Beside it, in the same run: two floors (`floor`), and the same engine if it polled instead of listening.
+Beside it, in the same run: two floors (`floor`), how fast this machine is (`machine`), and the same engine if
+it polled instead of listening.
 
 `python -m tests.bench.reaction --database sqlite --recalls 100000` prints JSON.
 """
@@ -24,7 +25,7 @@ from typing import Any  # noqa: E402
 import gevent  # noqa: E402
 import structlog  # noqa: E402
 
-from tests.bench import floor  # noqa: E402
+from tests.bench import floor, machine  # noqa: E402
 from tests.bench.contact_centre import (  # noqa: E402
     ContactCentre,
     database,
@@ -58,7 +59,9 @@ def run(
             fill(url, recalls, queues)
             centre.ask("traffic", per_second=calls_per_second)
             rounds: dict[str, list[dict[str, Any]]] = {"least": [], "ours": [], "same": []}
+            speeds = []
             for _ in range(ROUNDS):
+                speeds.append(machine.speed())
                 rounds["least"].append(floor.least(url, centre, times // ROUNDS, gap))
                 rounds["ours"].append(_ours(url, centre, times // ROUNDS, gap))
                 rounds["same"].append(floor.same_steps(url, centre, times // ROUNDS, gap))
@@ -66,12 +69,15 @@ def run(
     finally:
         centre.close()
     least, ours, same = (_together(of_all) for of_all in rounds.values())
+    here = machine.times_slower(speeds)
     commits = [seconds for one in rounds["least"] for seconds in one["commits"]]
     return {
         "database": database_kind,
         "recalls": recalls,
         "agents": agents,
         "reaction": ours,
+        "machine": here,
+        "reaction_there": machine.there(ours, here, "p50", "p99"),
         "the_same_steps": same,
         "ratio_p50_same_steps": round(ours["p50"] / same["p50"], 2),
         "ratio_p99_same_steps": round(ours["p99"] / same["p99"], 2),
@@ -137,9 +143,10 @@ def _polled(url: str, centre: ContactCentre, poll: float) -> dict[str, Any]:
     """The same engine, deaf to events between two looks."""
     with running_engine(url, centre, poll) as engine:
         deaf: Callable[..., None] = lambda **_: None  # noqa: E731
-        engine.wake = deaf  # type: ignore[method-assign]
+        engine.look = deaf  # type: ignore[method-assign]
         for site in engine.sites:
             site.recaller._wake = deaf
+            site.recaller.start_at_once = lambda: False  # type: ignore[method-assign]
         found = centre.ask("scatter", first=0, times=20, within=2 * poll, wait=2 * poll + 5)
         return told(found["reactions"]) | {"late": found["late"]}
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from gevent import monkey
 
+from tests.bench import machine
 from tests.bench.contact_centre import ContactCentre, database, fill
 
 TIMES = 7
@@ -39,8 +40,8 @@ def run(rows: int = 100_000) -> dict[str, Any]:
                 f'freeswitch = [{{ name = "fs1", port = {address.port}, password = "{address.password}" }}]\n'
             )
             config = ["--config", str(path)]
-            return {
-                "rows": rows,
+            speeds = [machine.speed()]
+            took = {
                 "python": _median(lambda: _takes([*python, "pass"])),
                 "patched": _median(
                     lambda: _takes([*python, "from gevent import monkey; monkey.patch_all()"])
@@ -49,6 +50,8 @@ def run(rows: int = 100_000) -> dict[str, Any]:
                 "list": _median(lambda: _takes([*PROGRAM, *config, "list"])),
                 "ready": _median(lambda: _until_ready([*PROGRAM, *config, "run"])),
             }
+            here = machine.times_slower([*speeds, machine.speed()])
+            return {"rows": rows, **took, "machine": here, "there": machine.there(took, here, *took)}
         finally:
             centre.close()
 

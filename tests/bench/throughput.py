@@ -21,6 +21,7 @@ import gevent  # noqa: E402
 import structlog  # noqa: E402
 
 from freeswitch_callback.ledger import Ledger  # noqa: E402
+from tests.bench import machine  # noqa: E402
 from tests.bench.contact_centre import ContactCentre, database, fill, running_engine, statements  # noqa: E402
 
 
@@ -34,6 +35,7 @@ def run(
     seconds: float = 15.0,
 ) -> dict[str, Any]:
     """`seconds`: how long it is watched, after the first two of them, or until all recalls are closed."""
+    speeds = [machine.speed()]
     centre = ContactCentre(agents, queues, talks)
     try:
         with database(database_kind) as url:
@@ -52,11 +54,14 @@ def run(
                 cpu, of_sim = time.process_time() - cpu, centre.ask("figures")["cpu"] - of_sim
     finally:
         centre.close()
+    here = machine.times_slower([*speeds, machine.speed()])
     return {
         "database": database_kind,
         "agents": agents,
         "closed": closed,
         "per_second": round(closed / took, 1),
+        "machine": here,
+        "per_second_there": round(closed / took * here["times_slower"], 1),
         "engine_cpu_ms_per_recall": round(cpu / max(1, closed) * 1000, 2),
         "simulator_cpu_ms_per_recall": round(of_sim / max(1, closed) * 1000, 2),
         "statements_per_recall": round(asked / max(1, closed), 1),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 from freeswitch_callback.esl.frames import Event, Framer
 from tests import recordings
@@ -38,16 +39,18 @@ def main() -> None:
         client.sendall(GREETING)
         threading.Thread(target=_answer, args=(client,), daemon=True).start()
         sys.stdin.readline()
-        client.sendall(said)
+        with suppress(ConnectionError):  # the reader has all that it wanted
+            client.sendall(said)
         sys.stdin.readline()  # who asks closes it
 
 
 def _answer(client: socket.socket) -> None:
     pending = b""
-    while data := client.recv(65536):
-        *whole, pending = (pending + data).split(b"\n\n")
-        for _ in whole:
-            client.sendall(OK)
+    with suppress(ConnectionError):
+        while data := client.recv(65536):
+            *whole, pending = (pending + data).split(b"\n\n")
+            for _ in whole:
+                client.sendall(OK)
 
 
 if __name__ == "__main__":
