@@ -34,7 +34,7 @@ _NEXT = 3
 """Recalls at the head of a line of which all is found out that can be before they are called."""
 _WANTED_FOR, _MOST_LINES = 60.0, 200
 """Seconds after an agent was last free for a queue for which its line is kept; and how many lines are."""
-_REST, _LONGEST_REST = 3, 0.2
+_REST, _LONGEST_REST = 5, 0.2
 """Behind each read it rests for so many times as long as that took, and at most so many seconds."""
 _SOON = 0.02
 """Seconds after which something that came due is read: there may be more of it."""

@@ -206,12 +206,12 @@ class Recaller:
         """Start what was read of the lines before, if that is one for each agent who is free. False if a
         `round` is needed."""
         now = self._clock.time()
+        if not self._first_try.ours or not self._may_start(now):
+            return False
         operators = self.switchboard.operators_who_wait(self._held)
         ready = dispatch.free(operators, now)
-        if not ready or not self._first_try.ours or not self._may_start(now):
+        if not ready or len(ready) > self._pool.free_count():  # else it would wait for one to end
             return False
-        if len(ready) > self._pool.free_count():
-            return False  # it would wait for one to end
         queues = {queue for operator in ready for queue in operator.tiers} - self._full_queues()
         self._line.wanted(queues)
         there = self._not_busy(self._line.first(queues, self._enough_for(ready)))

@@ -33,7 +33,7 @@ from freeswitch_callback.engine.daemon import EVENTS
 from freeswitch_callback.esl import commands
 from freeswitch_callback.ledger import Ledger
 from freeswitch_callback.ledger.server_side import SAID_BEFORE
-from tests.bench.contact_centre import ContactCentre, engine_rules, queue_of
+from tests.bench.contact_centre import ContactCentre, as_in_its_unit, engine_rules, queue_of
 
 Statement = tuple[str, Sequence[Any]]
 Work = Callable[[str], object]
@@ -56,6 +56,7 @@ def same_steps(url: str, centre: ContactCentre, times: int, gap: float) -> dict[
 
 
 def _reactions(centre: ContactCentre, work: Work, first: int, times: int, gap: float) -> dict[str, Any]:
+    as_in_its_unit("engine")
     address = centre.address
     heard = _Socket(address.host, address.port, address.password)
     told_to = _Socket(address.host, address.port, address.password)
