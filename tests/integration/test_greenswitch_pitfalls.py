@@ -324,8 +324,9 @@ def test_line_214_a_long_command_arrives_whole(client: type[Ours]) -> None:
         def __init__(self, sock: Any) -> None:
             self._sock = sock
 
-        def send(self, data: bytes) -> int:
-            return self._sock.send(data[:10])
+        def send(self, data: bytes, **options: Any) -> int:
+            taken: int = self._sock.send(data[:10], **options)
+            return taken
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._sock, name)
