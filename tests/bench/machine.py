@@ -1,8 +1,8 @@
-"""How fast this machine is now, by what others' code takes here and took where the targets were set.
+"""How fast this machine is now, by what others' code takes here and took on another.
 
-A target in milliseconds is one of a machine: that on which stock greenswitch took 52 us for an event, and a
-bare reader 2.9. Both are measured here between the other measurements of a run; how many times slower this
-machine is, is the smaller of the two quotients, the one that excuses less.
+A time in milliseconds is one of a machine; that other one is where stock greenswitch took 52 us for an event,
+and a bare reader 2.9. Both are measured here between the other measurements of a run; how many times slower
+this machine is, is the smaller of the two quotients, the one that excuses less.
 """
 
 from __future__ import annotations
