@@ -78,7 +78,7 @@ class Line:
         self._wanted: dict[str, float] = {}  # since when nobody became free for it (monotonic)
         self._far: dict[str, int] = {}  # how much of a line is read, where it is not as usual
         self._being_called: set[int] = set()
-        self._taken: set[int] = set()  # since the read that is under way began
+        self._taken: set[int] | None = None  # since the read that is under way began, if one is
         self._changes = 0
         self._look = Flag()
 
@@ -101,7 +101,8 @@ class Line:
     def taken(self, recall: Due) -> None:
         """It is being called, until it `is_over`."""
         self._being_called.add(recall.id)
-        self._taken.add(recall.id)
+        if self._taken is not None:
+            self._taken.add(recall.id)
         known = self._known.get(recall.queue or "")
         place = -1 if known is None else known.place(recall.id)
         if known is None or place < 0:
@@ -169,12 +170,17 @@ class Line:
         self._give_way()
         begun, changes = self._clock.monotonic(), self._changes
         busy = self._being_called.copy()
-        self._taken.clear()
+        taken: set[int] = set()
+        self._taken = taken
         far = self._far.get(queue, _FAR)
-        ahead = self._ledger.ahead(queue, far)
+        try:
+            ahead = self._ledger.ahead(queue, far)
+        finally:
+            self._taken = None
         took = self._clock.monotonic() - begun
         if changes == self._changes:
-            left = deque(recall for recall in ahead.recalls if recall.id not in busy | self._taken)
+            busy |= taken
+            left = deque(recall for recall in ahead.recalls if recall.id not in busy)
             until = begun + min(ahead.good_for, self._poll())
             self._known.pop(queue, None)
             if left or not ahead.recalls:
