@@ -190,11 +190,12 @@ class Recaller:
             free_at = min(free_at or math.inf, now + min(left.values()))
         begun, more = 0, False
         if ready and self._may_start(now):
-            queues = self._open_queues(ready)
+            queues = dispatch.open_queues(ready, self.switchboard.callers, self._queue_rules)
+            queues -= self._full_queues()
             if queues:
                 if self._first_try.ours:
                     self._line.wanted(queues)
-                limit = min(self._reach * self._enough_for(ready), _FURTHEST_LOOK)
+                limit = min(self._enough_for(ready, self._reach), _FURTHEST_LOOK)
                 begun, more = self._start(self._ledger.due(queues, limit), limit)
             if not more:
                 self._first_try.nothing_is_due()
@@ -225,15 +226,12 @@ class Recaller:
     def _may_start(self, now: float) -> bool:
         return now >= self._faulty_until and not self._stopping.is_set()
 
-    def _open_queues(self, ready: list[Operator]) -> set[str]:
-        return dispatch.open_queues(ready, self.switchboard.callers, self._queue_rules) - self._full_queues()
-
     def _full_queues(self) -> set[str]:
         return {queue for queue, until in self._full.items() if until > self._clock.monotonic()}
 
-    def _enough_for(self, ready: list[Operator]) -> int:
-        """How many recalls to look at, for these agents, of whom some may be for none of them."""
-        return 2 * len(ready) + 2 + len(self._starting) + len(self._not_before)
+    def _enough_for(self, ready: list[Operator], reach: int = 1) -> int:
+        """How many recalls to look at for these agents: some may be for none of them, and some are busy."""
+        return reach * (2 * len(ready) + 2) + len(self._starting) + len(self._not_before)
 
     def _queue_rules(self, queue: str) -> QueueRules:
         return self._rules(queue).queue
@@ -299,11 +297,7 @@ class Recaller:
         """Also the agents whom these clients know."""
         known = {recall.last_agent for recall in recalls if recall.last_agent is not None}
         known -= {operator.name for operator in operators}
-        return (
-            operators + self.switchboard.operators_named(known, self._held.union(left))
-            if known
-            else operators
-        )
+        return operators + self.switchboard.operators_named(known, self._held.union(left))
 
     def _left_to_others(self, free: list[Operator]) -> dict[str, float]:
         """As `FirstTry.left`."""
@@ -350,9 +344,9 @@ class Recaller:
                 return
             if claim is None:
                 reserved = self._ledger.reservations(self.node.name)
-                others = {one.engine for one in reserved} - {self._engine}
-                if others or not read_ahead:  # else nobody was quicker: something else became of it since
-                    self._first_try.lost(to=others)
+                others_at_work = any(one.engine != self._engine for one in reserved)
+                if others_at_work or not read_ahead:  # else something else became of it since it was read
+                    self._first_try.lost(to=(one.engine for one in reserved))
                 overtaken = True
                 if agent is not None and any(one.agent == agent for one in reserved):
                     self.switchboard.elsewhere[agent] = self._clock.time() + _AGENT_AGAIN_AFTER

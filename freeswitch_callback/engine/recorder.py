@@ -271,15 +271,16 @@ class Recorder:
         if not told:
             return
         outcomes = self._ledger.take_all([telling for _, telling in told])
-        due = [self._say(fact, outcome) for (fact, _), outcome in zip(told, outcomes, strict=True)]
+        due = False
         for (fact, _), outcome in zip(told, outcomes, strict=True):
+            due |= self._say(fact, outcome)
             if isinstance(outcome, Recorded) and isinstance(fact, Missed):
                 self._changed(fact.queue or "", outcome.recall_id)
             elif outcome:
                 self._changed(None, None)
             elif isinstance(fact, Served):  # a missed call may have been taken back
                 self._changed(fact.queue or "", None)
-        if any(due):
+        if due:
             self._wake()
 
     def _telling(self, fact: Fact) -> Telling | None:

@@ -198,8 +198,7 @@ def _most_urgent_of(queue: str, at_most: int, now: datetime) -> Query:
 @prepared
 def _first_of(queue: str, at_most: int, now: datetime) -> Query:
     """As `_most_urgent_of`, and behind them what is not due yet."""
-    first = _selected().where(_top_of(queue, at_most), Recall.expires_at > now)
-    return first.order_by(Recall.look_at, Recall.id)
+    return _in_order(_top_of(queue, at_most), now)
 
 
 def _top_of(queue: str, at_most: int) -> peewee.Expression:
@@ -224,8 +223,11 @@ def _to_come(at_most: int, now: datetime) -> peewee.ModelSelect[Recall]:
 
 
 def _due(line: peewee.Expression, now: datetime) -> peewee.ModelSelect[Recall]:
-    to_be_looked_at = _selected().where(line, Recall.look_at <= now, Recall.expires_at > now)
-    return to_be_looked_at.order_by(Recall.look_at, Recall.id)
+    return _in_order(line, now).where(Recall.look_at <= now)
+
+
+def _in_order(line: peewee.Expression, now: datetime) -> peewee.ModelSelect[Recall]:
+    return _selected().where(line, Recall.expires_at > now).order_by(Recall.look_at, Recall.id)
 
 
 def _selected() -> peewee.ModelSelect[Recall]:

@@ -43,7 +43,7 @@ def times_slower(speeds: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 def there(figures: Mapping[str, Any], machine: Mapping[str, Any], *names: str) -> dict[str, float]:
     """These figures, which are times, as they would be there."""
-    return {name: round(figures[name] / machine["times_slower"], 3) for name in names if name in figures}
+    return {name: round(figures[name] / machine["times_slower"], 3) for name in names}
 
 
 def read(reader: list[str], events: int) -> dict[str, float]:
