@@ -22,7 +22,7 @@ from freeswitch_callback.ledger.journal import note, noted
 from freeswitch_callback.ledger.leases import reservation_of
 from freeswitch_callback.ledger.models import WAITING, Attempt, Recall, Reservation
 from freeswitch_callback.ledger.prepared import Query, addition, alteration, prepared
-from freeswitch_callback.ledger.recalls import keep_back
+from freeswitch_callback.ledger.recalls import gates_change, keep_back
 from freeswitch_callback.ledger.recording import note_talk, reached_by
 
 Judge = Callable[[Case, datetime], Verdict | None]
@@ -138,6 +138,10 @@ def _judged(
     limits.alone_with(transaction, recall, caps)
     case = limits.case(transaction, recall, caps)
     shut = judge(case, transaction.now)
+    if shut is not None:  # a person may be opening it
+        gates_change(transaction)
+        case = limits.case(transaction, recall, caps)
+        shut = judge(case, transaction.now)
     if shut is None:
         return case, None
     if shut.gate is Gate.BREAKER and case.tripped is None:

@@ -9,8 +9,9 @@ from freeswitch_callback.core import gates
 from freeswitch_callback.core.gates import DoNotCall
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note
-from freeswitch_callback.ledger.models import WAITING, Dnc, Recall, clean
+from freeswitch_callback.ledger.models import Dnc, Recall, clean
 from freeswitch_callback.ledger.prepared import Query, few_texts, prepared
+from freeswitch_callback.ledger.recalls import gates_change, kept_back, look_when_due
 
 BATCH = 1000
 """Entries written in one transaction."""
@@ -33,6 +34,7 @@ def forbid(transaction: Transaction, entries: Sequence[DoNotCall], by: str) -> i
         for entry in entries
     }
     if rows:
+        gates_change(transaction)
         preserved = [Dnc.note, Dnc.added_by, Dnc.added_at, Dnc.until]
         written = Dnc.insert_many([rows[number] for number in sorted(rows)]).on_conflict(
             conflict_target=[Dnc.number], preserve=preserved
@@ -45,15 +47,12 @@ def forbid(transaction: Transaction, entries: Sequence[DoNotCall], by: str) -> i
 def allow(transaction: Transaction, number: str, by: str) -> bool:
     """Removes an entry; those whom it kept back until a time are looked at again. False if there is none."""
     number = clean(number)
+    gates_change(transaction)
     if not transaction.change(Dnc.delete().where(Dnc.number == number)):
         return False
     prefix = number.endswith("*")
     fits = Recall.number.startswith(number[:-1]) if prefix else Recall.number == number
-    transaction.change(
-        Recall.update(look_at=Recall.due_at).where(
-            Recall.state == WAITING, Recall.look_at > Recall.due_at, fits
-        )
-    )
+    transaction.change(look_when_due().where(Recall.id << kept_back(transaction, fits)))
     note(transaction, by, "may be called again", prefix=number if prefix else "")
     return True
 

@@ -21,6 +21,7 @@ from freeswitch_callback.ledger.journal import note
 from freeswitch_callback.ledger.models import HELD, LARGEST_ID, Attempt, Dnc, Missed, Recall
 from freeswitch_callback.ledger.models import Breaker as Breakers
 from freeswitch_callback.ledger.prepared import Query, few_texts, prepared
+from freeswitch_callback.ledger.recalls import gates_change
 from freeswitch_callback.ledger.views import newest_first
 
 BATCH = 1000
@@ -186,6 +187,7 @@ def trip(transaction: Transaction, case: Case, caps: CapRules, by: str) -> None:
 def reset(transaction: Transaction, prefixes: Sequence[str] | None, by: str) -> int:
     """Lets recalls to these prefixes, or to all, go out again; how many were stopped. What was dialled before
     does not count for the breaker any more."""
+    gates_change(transaction)
     stopped = {breaker.prefix for breaker in breakers(transaction)}
     chosen = sorted(stopped if prefixes is None else stopped & set(prefixes))
     for prefix in chosen:

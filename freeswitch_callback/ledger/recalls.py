@@ -145,17 +145,35 @@ def keep_back(transaction: Transaction, shut: Mapping[int, Verdict], by: str) ->
         transaction.change(Recall.update(look_at=look_at).where(Recall.id << recalls))
 
 
+def gates_change(transaction: Transaction) -> None:
+    """To be said before what is on record and keeps recalls back is changed, and before a claim keeps one
+    back by it: whoever comes second sees what the first has done. Else a recall that is kept back in the
+    moment in which a person opens its gate would be looked at as if nobody had.
+
+    The last of a transaction's names, and no wait for a recall's row behind it: a claim has both.
+    """
+    transaction.alone("gates")
+
+
 def reconsider(transaction: Transaction, after: int) -> list[int]:
     """Has at most `BATCH` of those that a gate keeps back looked at as soon as they are due: the next behind
     the id `after`; their ids."""
-    kept_back = Recall.select(Recall.id).where(
-        Recall.state == WAITING, Recall.look_at > Recall.due_at, Recall.id > after
-    )
-    found = transaction.rows(transaction.locked(kept_back.order_by(Recall.id).limit(BATCH), skip=True))
-    ids = [row["id"] for row in found]
+    next_ones = kept_back(transaction, Recall.id > after, BATCH)
+    ids = [row["id"] for row in transaction.rows(next_ones)]
     if ids:
-        transaction.change(Recall.update(look_at=Recall.due_at).where(Recall.id << ids))
+        transaction.change(look_when_due().where(Recall.id << ids))
     return ids
+
+
+def kept_back(transaction: Transaction, which: peewee.Expression, most: int | None = None) -> Query:
+    """The ids of those that a gate keeps back, the first `most` of them. Left out is what a claim is about to
+    keep back: it asks again (`gates_change`)."""
+    found = Recall.select(Recall.id).where(Recall.state == WAITING, Recall.look_at > Recall.due_at, which)
+    return transaction.locked(found.order_by(Recall.id).limit(most), skip=True)
+
+
+def look_when_due() -> Query:
+    return Recall.update(look_at=Recall.due_at)
 
 
 def _highest(transaction: Transaction, queue: str | None, at_most: int) -> int | None:
