@@ -86,6 +86,20 @@ class Progress:
         return self.ended - self.connected if self.ended and self.connected else 0.0
 
 
+_CALLS = ("Unique-ID", "Other-Leg-Unique-ID", "variable_cc_member_session_uuid")
+_CALLS_OF = {
+    "CUSTOM": ("CC-Member-Session-UUID",),
+    "CHANNEL_BRIDGE": ("Bridge-A-Unique-ID", "Bridge-B-Unique-ID"),
+}
+
+
+def calls_in(event: Event) -> set[str]:
+    """The calls that an event is about; `advance` learns nothing from one about others. A BACKGROUND_JOB
+    names its job instead."""
+    names = _CALLS_OF.get(event.name, _CALLS)
+    return {uuid for name in names if (uuid := event.get(name))}
+
+
 def advance(progress: Progress, event: Event) -> Progress:
     """The attempt after this event; the same object where the event is not about it, or nothing new."""
     if progress.ended is not None:

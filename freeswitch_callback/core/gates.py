@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from freeswitch_callback.core import hours, numbers
@@ -226,6 +227,7 @@ def first_shut(told: Iterable[Verdict]) -> Verdict | None:
 # --- one by one --------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1_000)
 def _of_the_number(number: Number) -> tuple[Verdict, Verdict]:
     """The gates `number` and `country`: a refusal names the one that it is about."""
     gate, _, why = (number.refusal or "").partition(": ")
@@ -255,6 +257,7 @@ def short_rings(reason: Reason, timewait: int, rules: GateRules) -> Verdict:
     return Verdict(Gate.SHORT_RINGS, True)
 
 
+@lru_cache(maxsize=1_000)
 def queue(name: str | None) -> Verdict:
     if not name:
         return _for_good(Gate.QUEUE, "no queue whose agents could call back")
@@ -275,7 +278,8 @@ def breaker(case: Case, rules: CapRules, now: datetime) -> Verdict:
 
 def trips(case: Case, rules: CapRules, now: datetime) -> bool:
     """Whether one recall more to this prefix would be the one too many."""
-    return bool(rules.breaker) and counted_for_breaker(case, rules, now) >= rules.breaker
+    few = len(case.usage.prefix) < rules.breaker
+    return bool(rules.breaker) and not few and counted_for_breaker(case, rules, now) >= rules.breaker
 
 
 def counted_for_breaker(case: Case, rules: CapRules, now: datetime) -> int:
@@ -353,4 +357,4 @@ def _for_good(gate: Gate, text: str) -> Verdict:
 
 
 def _utc(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{at.astimezone(UTC).isoformat(' ')[:16]} UTC"

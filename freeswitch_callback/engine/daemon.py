@@ -179,8 +179,13 @@ class Engine:
 
     def look(self, *, recalls: bool = True) -> None:
         """Something may be possible now: a recall may be due, or else (`recalls` False) an agent be free."""
-        self._recalls_changed = self._recalls_changed or recalls
+        if recalls:
+            self.recalls_changed()
         self._wake.set()
+
+    def recalls_changed(self) -> None:
+        """A recall may be due before anything that is known of."""
+        self._recalls_changed = True
 
     @property
     def pages(self) -> Set[str]:
@@ -395,7 +400,7 @@ class _Site:
             lambda queue: engine.rules.recall(queue),
             engine.gatekeeper,
             engine.stopping,
-            engine.look,
+            self._call_is_over,
             self._clock,
             engine.line,
             lease=rules.lease,
@@ -462,10 +467,19 @@ class _Site:
         finally:
             if self._somebody_free:
                 self._somebody_free = False
-                if not self.up or self._engine.behind() or not self.recaller.start_at_once():
-                    self._engine.look(recalls=False)
+                self._give_out()
         if self._last_event is not None:
             self.catchup.took_in(self._last_event.timestamp)
+
+    def _call_is_over(self) -> None:
+        """A recall of ours is closed, or waits again; its agent may be free for the next."""
+        self._engine.recalls_changed()
+        self._give_out()
+
+    def _give_out(self) -> None:
+        """Somebody may be free: they are given the recall that is known to be next, or it is looked for."""
+        if not self.up or self._engine.behind() or not self.recaller.start_at_once():
+            self._engine.look(recalls=False)
 
     def _on_up(self) -> None:
         if self._core_uuid not in (None, self.node.core_uuid):

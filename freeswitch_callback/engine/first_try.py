@@ -35,6 +35,7 @@ class FirstTry:
         self._free: dict[tuple[str, float], tuple[float, float]] = {}  # agents: seen when, their head start
         self._at_work_at = 0.0  # when another engine last took anybody (monotonic)
         self._left_to_us = 0  # agents whom it has not taken
+        self._next_try = 0.0
 
     @property
     def ours(self) -> bool:
@@ -45,6 +46,15 @@ class FirstTry:
         """How many agents to try for at once, None for all: few at first, to see whether they are left to us;
         then `SOME_MORE_IN` later."""
         return None if self.ours else 1 + self._left_to_us
+
+    @property
+    def rest(self) -> float:
+        """Seconds until it is worth another try: whoever is free since the last is left to another engine."""
+        return 0.0 if self.ours else max(0.0, self._next_try - self._clock.monotonic())
+
+    def tried(self) -> None:
+        """We have looked at all who are free."""
+        self._next_try = self._clock.monotonic() + SOME_MORE_IN
 
     def left(self, free: Mapping[str, float]) -> dict[str, float]:
         """Of the agents who are free, with the moment in which each became it, those who are still left to

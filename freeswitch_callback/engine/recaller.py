@@ -26,7 +26,7 @@ from gevent.event import Event as Flag
 from gevent.pool import Pool
 
 from freeswitch_callback.core import dispatch
-from freeswitch_callback.core.attempt import FAULTS, Progress, outcome
+from freeswitch_callback.core.attempt import FAULTS, Progress, calls_in, outcome
 from freeswitch_callback.core.dispatch import Assignment, Operator, QueueRules
 from freeswitch_callback.core.facts import Claim, Due, Event, Outcome, Say, Settlement
 from freeswitch_callback.core.gates import Gate, Verdict
@@ -81,15 +81,6 @@ LOOK_AT_AGENT_AGAIN = 2.0
 """Seconds after which a Reserved agent is looked at again: the queue itself passes through Reserved."""
 
 _OVERSLEPT = "this engine stood still for so long that another may have taken the recall over"
-
-_NAMES_OF_LEGS = (
-    "Unique-ID",
-    "Other-Leg-Unique-ID",
-    "Bridge-A-Unique-ID",
-    "Bridge-B-Unique-ID",
-    "variable_cc_member_session_uuid",
-    "CC-Member-Session-UUID",
-)
 
 
 class Round(NamedTuple):
@@ -167,8 +158,7 @@ class Recaller:
         if event.name == "BACKGROUND_JOB":
             attempt = self._jobs.get(event.get("Job-UUID") or "")
             return [attempt] if attempt else []
-        found = {event.get(name) or "" for name in _NAMES_OF_LEGS} & self.attempts.keys()
-        return [self.attempts[call_uuid] for call_uuid in found]
+        return [self.attempts[call_uuid] for call_uuid in calls_in(event) & self.attempts.keys()]
 
     def interrupted(self) -> None:
         """The connection was lost for a while: of what is up, events may have been missed."""
@@ -181,6 +171,8 @@ class Recaller:
     def round(self) -> Round:
         """Start every recall that may start now."""
         now = self._clock.time()
+        if rest := self._first_try.rest:
+            return Round(now + rest, idle=False)
         operators = self.switchboard.operators_who_wait(self._held)
         free = dispatch.free(operators, now)
         left = self._left_to_others(free)
@@ -201,6 +193,7 @@ class Recaller:
                 self._first_try.nothing_is_due()
             elif not self._first_try.ours:
                 free_at = min(free_at or math.inf, now + first_try.SOME_MORE_IN)
+        self._first_try.tried()
         return Round(free_at, idle=len(ready) > begun)
 
     def start_at_once(self) -> bool:
@@ -211,8 +204,13 @@ class Recaller:
             return False
         operators = self.switchboard.operators_who_wait(self._held)
         ready = dispatch.free(operators, now)
-        if not ready or len(ready) > self._pool.free_count():  # else it would wait for one to end
+        if len(ready) > self._pool.free_count():  # it would wait for one to end
             return False
+        if ready and not self._start_from_the_line(ready, operators):
+            return False
+        return dispatch.next_free(operators, now) is None
+
+    def _start_from_the_line(self, ready: list[Operator], operators: list[Operator]) -> bool:
         queues = {queue for operator in ready for queue in operator.tiers} - self._full_queues()
         self._line.wanted(queues)
         there = self._not_busy(self._line.first(queues, self._enough_for(ready)))
@@ -221,7 +219,7 @@ class Recaller:
         if shut or len(assignments) < len(ready):
             return False
         self._begin(assignments, read_ahead=True)
-        return dispatch.next_free(operators, now) is None
+        return True
 
     def _may_start(self, now: float) -> bool:
         return now >= self._faulty_until and not self._stopping.is_set()

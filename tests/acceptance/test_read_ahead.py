@@ -57,6 +57,19 @@ def test_an_agent_who_becomes_free_waits_for_no_look_at_the_line(
     house.until(lambda: next_ones(engine) == [BORIS])
 
 
+def test_an_agent_whose_recall_is_over_waits_for_none_either(
+    house: House, sim: Simulator, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim.client(CLIENT, Answers(after=0.02, talks=0.05))
+    wait_in_line(house, engine, CLIENT, BORIS)
+    looks: list[str] = []
+    monkeypatch.setattr(engine.ledger, "due", lambda queues, limit: looks.append(str(queues)) or [])
+    house.free(SECOND)
+    house.row(phone=CLIENT, closed_as="recalled")
+    house.row(phone=BORIS, state="connected")
+    assert looks == []
+
+
 def test_who_calls_meanwhile_and_is_more_urgent_comes_first(
     house: House, sim: Simulator, engine: Engine
 ) -> None:

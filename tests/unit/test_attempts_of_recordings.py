@@ -7,7 +7,7 @@ from functools import reduce
 
 import pytest
 
-from freeswitch_callback.core.attempt import Progress, advance, outcome
+from freeswitch_callback.core.attempt import Progress, advance, calls_in, outcome
 from freeswitch_callback.core.facts import ClosedAs, Mode, Outcome
 from freeswitch_callback.core.schedule import RetryRules, settle
 from freeswitch_callback.esl.frames import Event
@@ -60,6 +60,15 @@ def test_events_seen_twice_change_nothing(name):
     progress, events = attempt_of(name, mode)
     twice = [event for event in events for _ in range(2)]
     assert outcome(reduce(advance, twice, progress)) == outcome(reduce(advance, events, progress))
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_what_is_told_of_other_calls_changes_nothing(name):
+    mode, *_ = STORIES[name]
+    progress, events = attempt_of(name, mode)
+    ours = [e for e in events if e.name == "BACKGROUND_JOB" or progress.call_uuid in calls_in(e)]
+    assert len(ours) < len(events)
+    assert reduce(advance, ours, progress) == reduce(advance, events, progress)
 
 
 def test_a_client_who_refuses_at_once_was_rung_though_the_hangup_is_told_before_the_leg():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from freeswitch_callback.engine.clock import Clock
-from freeswitch_callback.engine.first_try import FirstTry
+from freeswitch_callback.engine.first_try import SOME_MORE_IN, FirstTry
 
 
 class Hours(Clock):
@@ -39,6 +39,20 @@ def test_who_was_overtaken_leaves_it_to_the_other_for_a_while(clock: Hours, seco
     assert not second.ours
     clock.at += 10.0
     assert second.ours
+
+
+def test_who_was_overtaken_rests_between_two_tries(clock: Hours, second: FirstTry) -> None:
+    assert second.rest == 0.0
+    second.tried()
+    assert second.rest == pytest.approx(SOME_MORE_IN)
+    clock.at += SOME_MORE_IN
+    assert second.rest == 0.0
+
+
+def test_who_has_the_first_try_does_not_rest(clock: Hours) -> None:
+    alone = FirstTry("a", clock)
+    alone.tried()
+    assert alone.rest == 0.0
 
 
 def test_an_agent_is_left_to_the_other_and_if_it_does_not_come_to_us(clock: Hours, second: FirstTry) -> None:
