@@ -4,6 +4,7 @@ connected."""
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -311,9 +312,11 @@ def cdr(folder: Path, uuid: str, number: str, **variables: str) -> None:
 
 
 def moved_to_now(path: Path) -> None:
-    """A call of a moment ago: a CDR of last year would have expired."""
+    """A call of a moment ago, and its file as old: a CDR of last year would have expired, and one that may
+    still be written to would wait for the next look."""
+    ended = int(time.time()) - 5
     record = json.loads(path.read_text())
-    moved = int(time.time()) - 5 - int(record["variables"]["end_epoch"])
+    moved = ended - int(record["variables"]["end_epoch"])
     for name, value in record["variables"].items():
         if name.endswith("_epoch") and str(value) != "0":
             record["variables"][name] = str(int(value) + moved)
@@ -324,6 +327,7 @@ def moved_to_now(path: Path) -> None:
             if str(value) != "0":
                 flow["times"][name] = str(int(value) + moved * 1_000_000)
     path.write_text(json.dumps(record))
+    os.utime(path, (ended, ended))
 
 
 class TestConnect:
