@@ -28,27 +28,33 @@ OLDER := $(shell test $(SYSTEMD) -ge 253 || echo yes)
 UNIT_FOR_OLDER := $(if $(OLDER),-e 's|^Type=notify-reload$$|Type=notify\nExecReload=/bin/kill -HUP $$MAINPID|')
 PIP_OPTIONS ?=
 
-.PHONY: demo test test-half test-the-rest test-live chaos bench lint types imports check clean docs man wheel install uninstall
+.PHONY: demo test test-days test-pages test-the-rest test-live chaos bench lint types imports check clean docs man wheel install uninstall
 
 demo: $(VENV)/.installed
 	$(BIN)/freeswitch-callback demo $(DEMO)
 
-# All of it, or what TESTS names. Half of it runs beside the rest: a machine has two cores at least.
-HALF := tests/acceptance/test_a_day.py tests/acceptance/test_pages.py tests/acceptance/test_tutorial.py \
-	tests/acceptance/test_web.py tests/integration/ledger tests/integration/web
+# All of it, or what TESTS names. In three parts that take as long as each other: much of a test is waiting, and a
+# machine has two cores at least.
+ACCEPTANCE := tests/acceptance
+DAYS := $(ACCEPTANCE)/test_a_day.py $(ACCEPTANCE)/test_tutorial.py $(ACCEPTANCE)/test_commands_gates.py \
+	$(ACCEPTANCE)/test_calling_back.py tests/integration/ledger
+PAGES := $(ACCEPTANCE)/test_pages.py $(ACCEPTANCE)/test_pages_apart.py $(ACCEPTANCE)/test_web.py tests/integration/web
 ifdef TESTS
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(TESTS)
 else
 test: $(VENV)/.installed-test
-	+$(MAKE) --no-print-directory -j2 test-half test-the-rest
+	+$(MAKE) --no-print-directory -j3 test-days test-pages test-the-rest
 endif
 
-test-half: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q $(HALF)
+test-days: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q $(DAYS)
+
+test-pages: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q $(PAGES)
 
 test-the-rest: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(HALF:%=--ignore %)
+	$(BIN)/python -m pytest $(DAYS:%=--ignore %) $(PAGES:%=--ignore %)
 
 test-live: $(VENV)/.installed-test
 	$(BIN)/python -W ignore -m tests.live --freeswitch "$(FREESWITCH)" $(if $(LIVE),--only "$(LIVE)")
