@@ -19,12 +19,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 from urllib.parse import quote
 
 import peewee
-from gevent.threadpool import ThreadPool
+from gevent import monkey
 
 from freeswitch_callback.errors import (
     CallbackError,
@@ -36,9 +37,13 @@ from freeswitch_callback.errors import (
 )
 from freeswitch_callback.ledger import migrations
 from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work
+from freeswitch_callback.ledger.thread import Thread
 
 BUSY_TIMEOUT = 10.0
 """Seconds for which a writer waits for another process's lock."""
+
+_sleep = monkey.get_original("time", "sleep")
+"""Of this thread, which has no other greenlets."""
 
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -55,7 +60,7 @@ class _Done(Generic[Result]):
 
 
 _Outcome = _Done[Result] | peewee.PeeweeException | CallbackError
-"""What comes out of a thread; an expected error as a value: gevent prints whatever a thread raises."""
+"""What comes out of a thread; an expected error as a value."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +85,7 @@ class _Line:
         self.pragmas = pragmas
         self.timeout = timeout
         self.clock = clock
-        self.threads = ThreadPool(1)
+        self.thread = Thread()
         self.database: peewee.SqliteDatabase | None = None
         self._synchronous = _FULL
         self._asked: deque[_Asked[Any]] = deque()
@@ -88,12 +93,12 @@ class _Line:
     def run(self, work: Work[Result], *, create: bool = False, durable: bool = True) -> Result:
         asked: _Asked[Result] = _Asked(work, create, durable)
         self._asked.append(asked)
-        outcome: _Outcome[Result] = self.threads.spawn(self._in_thread, asked).get()
+        outcome = self.thread.run(partial(self._in_thread, asked))
         return self._told(outcome)
 
     def alone(self, work: Callable[[peewee.SqliteDatabase], Result]) -> Result:
         """Runs `work` between two transactions, and in none."""
-        outcome: _Outcome[Result] = self.threads.spawn(self._alone_in_thread, work).get()
+        outcome = self.thread.run(partial(self._alone_in_thread, work))
         return self._told(outcome)
 
     def _told(self, outcome: _Outcome[Result]) -> Result:
@@ -110,13 +115,11 @@ class _Line:
             return error
 
     def close(self) -> None:
-        self.threads.spawn(self._disconnect).get()
-        self.threads.kill()
+        self.thread.run(self._disconnect)
+        self.thread.end()
 
     def _in_thread(self, asked: _Asked[Result]) -> _Outcome[Result]:
-        # Written together with one before it, perhaps; or not the first in the line: of many who wait for the
-        # thread, gevent lets in whom it likes.
-        while asked.outcome is None:
+        if asked.outcome is None:  # else it was written together with one before it
             self._write_what_is_asked()
         outcome = asked.outcome
         if isinstance(outcome, _Done | peewee.PeeweeException | CallbackError):
@@ -197,7 +200,6 @@ class _Line:
                 uri=True,
                 thread_safe=False,  # one thread is all that ever uses it
                 timeout=self.timeout,
-                check_same_thread=False,  # close() may get another thread of the pool
             )
             try:
                 self._prepare(database, create)
@@ -229,7 +231,7 @@ class _Line:
             except peewee.OperationalError as error:
                 if _code(error) not in _LOCKED or time.monotonic() > deadline:
                     raise
-                time.sleep(0.01)
+                _sleep(0.01)
 
     def _disconnect(self) -> None:
         if self.database is not None:

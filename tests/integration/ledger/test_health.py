@@ -23,7 +23,7 @@ from tests.postgres import TEMPLATE, Postgres
 def pragma(ledger: Ledger, text: str) -> None:
     """On the connection that writes."""
     writer = ledger._database._database._writer
-    writer.threads.spawn(lambda: writer._connected(False).execute_sql(f"PRAGMA {text}")).get()
+    writer.thread.run(lambda: writer._connected(False).execute_sql(f"PRAGMA {text}"))
 
 
 @pytest.fixture
