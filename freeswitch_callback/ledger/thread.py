@@ -22,7 +22,7 @@ _start = monkey.get_original("_thread", "start_new_thread")
 
 
 class Thread:
-    """Begins with the first work, and `end`s behind the last."""
+    """Begins with the first work; ends behind the last, by `end` or with this object."""
 
     def __init__(self) -> None:
         self._asked: Any = None
@@ -50,6 +50,9 @@ class Thread:
         if self._asked is not None:
             self._asked.put(None)
             self._asked = None
+
+    def __del__(self) -> None:
+        self.end()
 
 
 def _live(asked: Any) -> None:

@@ -79,6 +79,15 @@ def test_it_ends_behind_what_was_asked_and_begins_anew(thread: Thread) -> None:
     assert working.get()
 
 
+def test_it_ends_when_nobody_can_ask_any_more() -> None:
+    thread = Thread()
+    native = thread.run(ident)
+    del thread
+    with gevent.Timeout(10.0):
+        while native in sys._current_frames():
+            gevent.sleep(0.001)
+
+
 def test_a_program_that_waits_for_nothing_else_waits_for_it() -> None:
     """Without a greenlet, a timer or a socket beside it, gevent's hub would say that nobody ever comes."""
     program = "import time; from freeswitch_callback.ledger.thread import Thread; "
