@@ -289,7 +289,7 @@ def main(words: list[str]) -> None:
                 processors=[structlog.processors.JSONRenderer()], logger_factory=lambda *_: _Mute()
             )
             print(json.dumps(run(database, int(calls))))
-        case _:
+        case [] | [_]:
             for database in ("sqlite", "postgresql"):
                 command = [
                     sys.executable,
@@ -300,6 +300,8 @@ def main(words: list[str]) -> None:
                     *(words or ["10000"]),
                 ]
                 subprocess.run(command, check=True)
+        case _:
+            raise SystemExit("python -m tests.bench.recording [CALLS]")
 
 
 class _Mute:
