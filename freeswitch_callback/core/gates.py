@@ -278,8 +278,9 @@ def breaker(case: Case, rules: CapRules, now: datetime) -> Verdict:
 
 def trips(case: Case, rules: CapRules, now: datetime) -> bool:
     """Whether one recall more to this prefix would be the one too many."""
-    few = len(case.usage.prefix) < rules.breaker
-    return bool(rules.breaker) and not few and counted_for_breaker(case, rules, now) >= rules.breaker
+    if not rules.breaker or len(case.usage.prefix) < rules.breaker:  # nearly always
+        return False
+    return counted_for_breaker(case, rules, now) >= rules.breaker
 
 
 def counted_for_breaker(case: Case, rules: CapRules, now: datetime) -> int:

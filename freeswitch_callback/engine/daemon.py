@@ -400,7 +400,7 @@ class _Site:
             lambda queue: engine.rules.recall(queue),
             engine.gatekeeper,
             engine.stopping,
-            self._call_is_over,
+            self._recalls_changed,
             self._clock,
             engine.line,
             lease=rules.lease,
@@ -471,8 +471,8 @@ class _Site:
         if self._last_event is not None:
             self.catchup.took_in(self._last_event.timestamp)
 
-    def _call_is_over(self) -> None:
-        """A recall of ours is closed, or waits again; its agent may be free for the next."""
+    def _recalls_changed(self) -> None:
+        """By us: one is closed, or waits again, and its agent may be free for the next."""
         self._engine.recalls_changed()
         self._give_out()
 

@@ -52,8 +52,8 @@ class FirstTry:
         """Seconds until it is worth another try: whoever is free since the last is left to another engine."""
         return 0.0 if self.ours else max(0.0, self._next_try - self._clock.monotonic())
 
-    def tried(self) -> None:
-        """We have looked at all who are free."""
+    def tries(self) -> None:
+        """We look at all who are free."""
         self._next_try = self._clock.monotonic() + SOME_MORE_IN
 
     def left(self, free: Mapping[str, float]) -> dict[str, float]:

@@ -173,6 +173,7 @@ class Recaller:
         now = self._clock.time()
         if rest := self._first_try.rest:
             return Round(now + rest, idle=False)
+        self._first_try.tries()
         operators = self.switchboard.operators_who_wait(self._held)
         free = dispatch.free(operators, now)
         left = self._left_to_others(free)
@@ -193,7 +194,6 @@ class Recaller:
                 self._first_try.nothing_is_due()
             elif not self._first_try.ours:
                 free_at = min(free_at or math.inf, now + first_try.SOME_MORE_IN)
-        self._first_try.tried()
         return Round(free_at, idle=len(ready) > begun)
 
     def start_at_once(self) -> bool:

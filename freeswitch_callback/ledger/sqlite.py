@@ -59,10 +59,6 @@ class _Done(Generic[Result]):
     result: Result
 
 
-_Outcome = _Done[Result] | peewee.PeeweeException | CallbackError
-"""What comes out of a thread; an expected error as a value."""
-
-
 @dataclass(slots=True, eq=False)
 class _Asked(Generic[Result]):
     """A transaction that somebody waits for, and what came of it."""
@@ -93,38 +89,28 @@ class _Line:
     def run(self, work: Work[Result], *, create: bool = False, durable: bool = True) -> Result:
         asked: _Asked[Result] = _Asked(work, create, durable)
         self._asked.append(asked)
-        outcome = self.thread.run(partial(self._in_thread, asked))
-        return self._told(outcome)
+        return self._in_thread(partial(self._done, asked))
 
     def alone(self, work: Callable[[peewee.SqliteDatabase], Result]) -> Result:
         """Runs `work` between two transactions, and in none."""
-        outcome = self.thread.run(partial(self._alone_in_thread, work))
-        return self._told(outcome)
+        return self._in_thread(lambda: work(self._connected(create=False)))
 
-    def _told(self, outcome: _Outcome[Result]) -> Result:
-        if isinstance(outcome, _Done):
-            return outcome.result
-        if isinstance(outcome, CallbackError):
-            raise outcome
-        raise self._explained(outcome) from outcome
-
-    def _alone_in_thread(self, work: Callable[[peewee.SqliteDatabase], Result]) -> _Outcome[Result]:
+    def _in_thread(self, work: Callable[[], Result]) -> Result:
         try:
-            return _Done(work(self._connected(create=False)))
-        except (peewee.PeeweeException, CallbackError) as error:
-            return error
+            return self.thread.run(work)
+        except peewee.PeeweeException as error:
+            raise self._explained(error) from error
 
     def close(self) -> None:
         self.thread.run(self._disconnect)
         self.thread.end()
 
-    def _in_thread(self, asked: _Asked[Result]) -> _Outcome[Result]:
+    def _done(self, asked: _Asked[Result]) -> Result:
         if asked.outcome is None:  # else it was written together with one before it
             self._write_what_is_asked()
-        outcome = asked.outcome
-        if isinstance(outcome, _Done | peewee.PeeweeException | CallbackError):
-            return outcome
-        raise outcome or AssertionError("asked for, and neither done nor failed")
+        if isinstance(asked.outcome, _Done):
+            return asked.outcome.result
+        raise asked.outcome or AssertionError("asked for, and neither done nor failed")
 
     def _write_what_is_asked(self) -> None:
         """What waits, its first at least, in the order in which it was asked for."""

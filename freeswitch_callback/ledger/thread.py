@@ -64,4 +64,4 @@ def _live(asked: Any) -> None:
         except BaseException as error:  # noqa: BLE001  handed to whoever asked
             outcome = None, error
         loop.run_callback_threadsafe(waiter.switch, outcome)
-        del job, work, waiter, outcome  # it rests now, and is not to keep them
+        del job, work, loop, waiter, outcome  # it rests now, and is not to keep them

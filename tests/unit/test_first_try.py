@@ -43,7 +43,7 @@ def test_who_was_overtaken_leaves_it_to_the_other_for_a_while(clock: Hours, seco
 
 def test_who_was_overtaken_rests_between_two_tries(clock: Hours, second: FirstTry) -> None:
     assert second.rest == 0.0
-    second.tried()
+    second.tries()
     assert second.rest == pytest.approx(SOME_MORE_IN)
     clock.at += SOME_MORE_IN
     assert second.rest == 0.0
@@ -51,7 +51,7 @@ def test_who_was_overtaken_rests_between_two_tries(clock: Hours, second: FirstTr
 
 def test_who_has_the_first_try_does_not_rest(clock: Hours) -> None:
     alone = FirstTry("a", clock)
-    alone.tried()
+    alone.tries()
     assert alone.rest == 0.0
 
 
