@@ -7,7 +7,7 @@ may be run again when two writers met: it decides nothing outside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -110,15 +110,15 @@ class Transaction:
 
     def insert_all(self, table: type[Table], rows: Sequence[Row]) -> list[int]:
         """Writes rows that have the same columns; their ids."""
-        if not rows:
-            return []
-        insert = insertion(table, tuple(rows[0]))
-        ids: list[int] = []
-        for some in in_few_sizes(rows):
-            values = [value for row in some for value in row.values()]
-            # They count up in the order of the rows, but are told in any.
-            ids += sorted(row[0] for row in self._run(insert(*values).tuples()))
-        return ids
+        # They count up in the order of the rows, but are told in any.
+        return [id_ for insert in _insertions(table, rows) for id_ in sorted(self._ids(insert))]
+
+    def add_all(self, table: type[Table], rows: Sequence[Row]) -> None:
+        """As `insert_all`, where nobody asks for the ids."""
+        self.together(*_insertions(table, rows))
+
+    def _ids(self, insert: Ready) -> list[int]:
+        return [id_ for [id_] in self._run(insert.tuples())]
 
     def numbered(self, query: Ready, table: type[Table]) -> Ready:
         """The query, whose row also has the id that a new row of a table may have, as `next_id`: whoever
@@ -149,7 +149,8 @@ class Transaction:
         return query.execute(self.database)
 
     def _say(self, *last: Text) -> Any:
-        return self.database.execute_sql(*in_one([*self._what_waits(), *last]))
+        text, values = in_one([*self._what_waits(), *last])
+        return self.database.execute_sql(text, values or None)
 
     @property
     def _waits(self) -> bool:
@@ -197,6 +198,11 @@ class Transaction:
         if not self.database.for_update:
             return query
         return query.for_update("FOR UPDATE SKIP LOCKED" if skip else "FOR UPDATE")
+
+
+def _insertions(table: type[Table], rows: Sequence[Row]) -> Iterator[Ready]:
+    for some in in_few_sizes(rows):
+        yield insertion(table, tuple(some[0]))(*[value for row in some for value in row.values()])
 
 
 Work = Callable[[Transaction], Result]

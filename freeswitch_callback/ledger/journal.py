@@ -17,7 +17,7 @@ def note(
 ) -> None:
     """`who`: an engine, a node or a person. Of `detail` only what is not empty is kept; no numbers, no
     names."""
-    transaction.insert(Journal, **entry(transaction, who, what, recall, missed, **detail))
+    transaction.together(addition(Journal)(**entry(transaction, who, what, recall, missed, **detail)))
 
 
 def entry(

@@ -101,8 +101,9 @@ class _Statement:
 
     def run(self, arguments: Sequence[Any], database: peewee.Database, before: Sequence[Text] = ()) -> Any:
         """The rows, or how many were changed; `before` is run first, in the same message."""
-        said = [*before, self.said(arguments, database)]
-        cursor = database.execute_sql(*in_one(said))
+        said = self.said(arguments, database)
+        text, values = in_one([*before, said]) if before else said
+        cursor = database.execute_sql(text, values or None)
         if not self._gives_rows:
             return database.rows_affected(cursor)
         read_row = self._read_row or self._reader(cursor)
@@ -141,7 +142,7 @@ class _Statement:
         return read_row
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen: a claim makes dozens, and each would take three times as long
 class Ready:
     """A prepared query with its arguments; a `Transaction` takes it wherever it takes a query."""
 
@@ -255,10 +256,10 @@ def alteration(table: type[Table]) -> Callable[..., Ready]:
     return update
 
 
-def in_one(texts: Sequence[Text]) -> tuple[str, list[Any] | None]:
+def in_one(texts: Sequence[Text]) -> Text:
     """Several statements as one message."""
     values = [value for _, given in texts for value in given]
-    return "; ".join(text for text, _ in texts), values or None
+    return "; ".join(text for text, _ in texts), values
 
 
 def few_texts(keys: Sequence[Key]) -> Sequence[Key]:

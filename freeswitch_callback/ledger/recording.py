@@ -91,23 +91,25 @@ def record_independent(transaction: Transaction, told: Sequence[Told]) -> list[R
     """As `record`, of calls of which no two have anything in `about` in common; whoever asks is `alone` with
     all of that."""
     told = _refused(transaction, told)
+    calls = [_call(each) for each in told]
     rows = _stored(transaction, told)
-    others = catchup.same_calls(transaction, [each.missed for each in told if _call(each) not in rows])
+    unknown = [each.missed for call, each in zip(calls, told, strict=True) if call not in rows]
+    others = catchup.same_calls(transaction, unknown)
     recorded: dict[Call, Recorded] = {}
-    new: list[Told] = []
-    for each in told:
-        row, other = rows.get(_call(each)), others.get(_call(each))
+    new: dict[Call, Told] = {}
+    for call, each in zip(calls, told, strict=True):
+        row, other = rows.get(call), others.get(call)
         if row is not None:
-            recorded[_call(each)] = _told_again(transaction, row, each)
+            recorded[call] = _told_again(transaction, row, each)
         elif other is None:
-            new.append(each)
+            new[call] = each
         elif catchup.made_up(each.missed):  # whoever told it knew the call, and more of it
-            recorded[_call(each)] = _known(transaction, other["id"], other["recall"])
+            recorded[call] = _known(transaction, other["id"], other["recall"])
         else:
             transaction.update(Missed, other["id"], call_uuid=each.missed.call_uuid)
-            recorded[_call(each)] = _told_again(transaction, other, each)
-    recorded.update(zip(map(_call, new), _record_new(transaction, new), strict=True))
-    return [recorded[_call(each)] for each in told]
+            recorded[call] = _told_again(transaction, other, each)
+    recorded.update(zip(new, _record_new(transaction, list(new.values())), strict=True))
+    return [recorded[call] for call in calls]
 
 
 def _call(told: Told) -> Call:
@@ -373,7 +375,7 @@ def _opened(transaction: Transaction, told: Sequence[Told]) -> list[int]:
     ]
     new = [each for each, row in zip(told, found, strict=True) if row is None]
     new_ids = transaction.insert_all(Recall, [_new_recall(transaction, each) for each in new])
-    transaction.insert_all(
+    transaction.add_all(
         Journal,
         [
             entry(transaction, each.missed.node, "blocked" if gate else "opened", recall, gate=gate)

@@ -61,9 +61,10 @@ Outcome = Recorded | int
 
 def take_all(transaction: Transaction, tellings: Sequence[Telling]) -> list[Outcome]:
     """What became of each, in order."""
-    transaction.alone(*sorted({name for telling in tellings for name in telling.about}))
+    about = [telling.about for telling in tellings]
+    transaction.alone(*sorted({name for names in about for name in names}))
     outcomes: dict[int, Outcome] = {}
-    for turn in _turns(tellings):
+    for turn in _turns(about):
         missed: dict[int, Told] = {}
         for index in turn:
             match tellings[index]:
@@ -78,8 +79,8 @@ def take_all(transaction: Transaction, tellings: Sequence[Telling]) -> list[Outc
     return [outcomes[index] for index in range(len(tellings))]
 
 
-def _turns(tellings: Sequence[Telling]) -> Iterator[list[int]]:
-    """The tellings, as indexes: the first of all that have to do with each other, the second, and so on."""
+def _turns(about: Sequence[Sequence[str]]) -> Iterator[list[int]]:
+    """Tellings, as indexes: the first of all that have to do with each other, the second, and so on."""
     by: dict[str, str] = {}  # of each name another one that it belongs to, or itself
 
     def belongs_to(name: str) -> str:
@@ -87,14 +88,13 @@ def _turns(tellings: Sequence[Telling]) -> Iterator[list[int]]:
             by[name] = name = by[by[name]]
         return name
 
-    for telling in tellings:
-        first, *others = telling.about
+    for first, *others in about:
         for other in others:
             by[belongs_to(other)] = belongs_to(first)
     turns: list[list[int]] = []
     next_turn: dict[str, int] = {}
-    for index, telling in enumerate(tellings):
-        group = belongs_to(telling.about[0])
+    for index, names in enumerate(about):
+        group = belongs_to(names[0])
         turn = next_turn.get(group, 0)
         next_turn[group] = turn + 1
         if turn == len(turns):

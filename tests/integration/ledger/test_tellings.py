@@ -154,7 +154,7 @@ def test_the_turns_keep_the_order_of_what_belongs_together() -> None:
         told("c4", "+1"),
     ]
 
-    assert list(module._turns(burst)) == [[0, 1, 4], [2, 3]]
+    assert list(module._turns([told.about for told in burst])) == [[0, 1, 4], [2, 3]]
 
 
 def test_two_engines_take_the_same_bursts_at_once_and_never_wait_for_each_other_in_a_circle(
