@@ -18,9 +18,9 @@ from freeswitch_callback.core.lifecycle import State, move
 from freeswitch_callback.errors import IllegalMove
 from freeswitch_callback.ledger import limits
 from freeswitch_callback.ledger.database import Row, Transaction
-from freeswitch_callback.ledger.journal import note, noted
+from freeswitch_callback.ledger.journal import entry, note, noted
 from freeswitch_callback.ledger.leases import reservation_of
-from freeswitch_callback.ledger.models import WAITING, Attempt, Recall, Reservation
+from freeswitch_callback.ledger.models import WAITING, Attempt, Journal, Recall, Reservation
 from freeswitch_callback.ledger.prepared import Query, addition, alteration, prepared
 from freeswitch_callback.ledger.recalls import gates_change, keep_back
 from freeswitch_callback.ledger.recording import note_talk, reached_by
@@ -92,9 +92,13 @@ def claim(
             lease_until=transaction.after(lease),
         ),
         *([addition(Reservation)(**held)] if agent is not None else []),
-        noted(transaction, engine, "claimed", recall, attempt=attempt, fence=fence, node=node, agent=agent),
-        *([noted(transaction, engine, "dialling", recall, attempt=attempt)] if sent else []),
     )
+    notes = [
+        entry(transaction, engine, "claimed", recall, attempt=attempt, fence=fence, node=node, agent=agent)
+    ]
+    if sent:
+        notes.append(entry(transaction, engine, "dialling", recall, attempt=attempt))
+    transaction.add_all(Journal, notes)
     return Claim(
         recall=recall,
         fence=fence,

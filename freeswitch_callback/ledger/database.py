@@ -224,9 +224,8 @@ class Database(Protocol):
         """Runs `work` on one consistent view."""
 
     def glance(self, work: Work[Result]) -> Result:
-        """As `read`, with fewer messages: each statement sees what is there by then, and the time may be
-        `prepared.NOW`, which can only be handed to prepared queries. For who is told by a claim what has
-        changed since."""
+        """As `read`, with fewer messages: each statement sees what is there by then. For what is looked at
+        again before anything is done with it, or as soon as it changes."""
 
     def write(self, work: Work[Result], *, durable: bool = True) -> Result:
         """Runs `work` and commits; an exception undoes it all. What is not `durable` may be lost in a power

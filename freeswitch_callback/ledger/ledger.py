@@ -390,11 +390,11 @@ class Ledger:
 
     def at_hand(self, agent: str) -> int | None:
         """The attempt that is this agent's now: offered to them, ringing, or talking."""
-        return self._database.read(lambda t: operators.at_hand(t, agent))
+        return self._database.glance(lambda t: operators.at_hand(t, agent))
 
     def latest(self, agent: str) -> int | None:
         """The attempt of this agent that ended last."""
-        return self._database.read(lambda t: operators.latest(t, agent))
+        return self._database.glance(lambda t: operators.latest(t, agent))
 
     # Leases and reservations
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import peewee
+
 from freeswitch_callback.core.facts import CALL_AGAIN, Claim, ClosedAs, Decision, Mode, Result, Say
 from freeswitch_callback.core.lifecycle import State
 from freeswitch_callback.errors import NotFound
@@ -18,6 +20,7 @@ from freeswitch_callback.ledger import claims, operations, recording
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.journal import note
 from freeswitch_callback.ledger.models import CLOSED, HELD, Attempt, Missed, Recall, Remark
+from freeswitch_callback.ledger.prepared import Query, prepared
 from freeswitch_callback.ledger.views import newest_first
 
 HISTORY = 50
@@ -187,25 +190,43 @@ def remarks_of(transaction: Transaction, recalls: Sequence[int]) -> list[Row]:
 def at_hand(transaction: Transaction, agent: str) -> int | None:
     """The attempt that is this agent's now: offered to them, ringing, or talking. Of one that their queue
     gave them, only once they talk."""
-    live = (
-        Attempt.select(Attempt.id)
-        .join(Recall, on=(Attempt.recall == Recall.id))
-        .where(Recall.state << HELD, Attempt.outcome.is_null())
-    )
-    found = transaction.value(live.where(Attempt.agent == agent).order_by(Attempt.id.desc()))
+    found = transaction.value(_offered(agent))
     if found is None:
-        talking = live.join(Missed, on=(Missed.recall == Recall.id)).where(
-            Attempt.mode == Mode.QUEUE, Recall.state == State.CONNECTED, Missed.recalloperator == agent
-        )
-        found = transaction.value(talking.order_by(Attempt.id.desc()))
+        found = transaction.value(_given_by_the_queue(agent))
     return None if found is None else int(found)
 
 
 def latest(transaction: Transaction, agent: str) -> int | None:
     """The attempt of this agent that ended last."""
-    query = Attempt.select(Attempt.id).where(Attempt.agent == agent, Attempt.outcome.is_null(False))
-    found = transaction.value(query.order_by(Attempt.id.desc()))
+    found = transaction.value(_ended(agent))
     return None if found is None else int(found)
+
+
+# Every operator's page asks these with every change that it hears of.
+
+
+def _live() -> peewee.ModelSelect[Attempt]:
+    live = Attempt.select(Attempt.id).join(Recall, on=(Attempt.recall == Recall.id))
+    return live.where(Recall.state << HELD, Attempt.outcome.is_null()).order_by(Attempt.id.desc())
+
+
+@prepared
+def _offered(agent: str) -> Query:
+    return _live().where(Attempt.agent == agent)
+
+
+@prepared
+def _given_by_the_queue(agent: str) -> Query:
+    talking = _live().join(Missed, on=(Missed.recall == Recall.id))
+    return talking.where(
+        Attempt.mode == Mode.QUEUE, Recall.state == State.CONNECTED, Missed.recalloperator == agent
+    )
+
+
+@prepared
+def _ended(agent: str) -> Query:
+    ended = Attempt.select(Attempt.id).where(Attempt.agent == agent, Attempt.outcome.is_null(False))
+    return ended.order_by(Attempt.id.desc())
 
 
 def _attempt_of(transaction: Transaction, attempt: int, agent: str) -> Row | None:

@@ -14,6 +14,7 @@ from freeswitch_callback.errors import NotFound, UsageError
 from freeswitch_callback.ledger.database import Database, Row, Transaction
 from freeswitch_callback.ledger.journal import note
 from freeswitch_callback.ledger.models import OpenPage, Session, Token, User, clean
+from freeswitch_callback.ledger.prepared import Query, prepared
 
 MOST_SESSIONS = 20
 """Of one user; the oldest end."""
@@ -145,19 +146,14 @@ class People:
         `seen`: this is a request."""
 
         def look(transaction: Transaction) -> tuple[Row, float] | None:
-            columns = (*User._meta.sorted_fields, Session.seen_at)
-            query = Session.select(*columns).join(User, on=(Session.user == User.id))
-            now = transaction.now
-            row = transaction.row(
-                query.where(
-                    Session.key == key,
-                    Session.ends_at > now,
-                    Session.seen_at > now - timedelta(seconds=idle),
-                )
-            )
-            return None if row is None else (row, (now - row.pop("seen_at")).total_seconds())
+            row = transaction.row(_of_session(key), dated=True)
+            if row is None:
+                return None
+            unseen, left = transaction.now - row.pop("seen_at"), row.pop("ends_at") - transaction.now
+            over = left <= timedelta(0) or unseen >= timedelta(seconds=idle)
+            return None if over else (row, unseen.total_seconds())
 
-        found = self._database.read(look)
+        found = self._database.glance(look)
         if found is None:
             return None
         row, unseen = found
@@ -240,6 +236,13 @@ def _known(transaction: Transaction, name: str) -> int:
     if row is None:
         raise NotFound(f"there is no user {clean(name)!r}; `user list` shows those there are")
     return int(row["id"])
+
+
+@prepared
+def _of_session(key: str) -> Query:
+    """Asked with every request, and by every page that hears of a change."""
+    columns = (*User._meta.sorted_fields, Session.seen_at, Session.ends_at)
+    return Session.select(*columns).join(User, on=(Session.user == User.id)).where(Session.key == key)
 
 
 def _person(row: Row) -> Person:

@@ -31,7 +31,6 @@ from freeswitch_callback.errors import (
 )
 from freeswitch_callback.ledger.database import Clock, Result, Transaction, Work
 from freeswitch_callback.ledger.models import TABLES
-from freeswitch_callback.ledger.prepared import NOW
 from freeswitch_callback.ledger.server_side import ServerSide
 
 CONNECT_DEADLINE = 5.0
@@ -56,7 +55,7 @@ _DISK_FULL = "53100"
 
 
 _Taken = tuple["_Server", Any]
-"""A connection of the pool, and the server's time, or `NOW`."""
+"""A connection of the pool, and the server's time where it was asked for."""
 
 
 class _Connection(pg.connection):
@@ -118,9 +117,9 @@ class Postgresql:
     def glance(self, work: Work[Result]) -> Result:
         """Without BEGIN and COMMIT, each of which is a message there and back."""
         try:
-            with self._connection(self._idle_or_new) as (database, now):
+            with self._connection(self._idle_or_new) as (database, _):
                 database.connection().untried = True
-                return work(Transaction(database, now if self._clock is None else self._clock()))
+                return work(Transaction(database, self._clock and self._clock()))
         except peewee.PeeweeException:
             # A connection that was cut while it was idle, most likely: the others are no better. Whatever
             # else it was, it is told by the next.
@@ -253,10 +252,10 @@ class Postgresql:
 
     def _idle_or_new(self) -> _Taken:
         if not self._idle:
-            return self._connected(), NOW
+            return self._connected(), None
         database = self._idle.pop()
         database.connection().untried = True
-        return database, NOW
+        return database, None
 
     def _begun(self, begin: str) -> _Taken:
         """Inside a transaction."""

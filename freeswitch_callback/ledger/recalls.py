@@ -41,9 +41,9 @@ def due(transaction: Transaction, queues: Collection[str] | None, limit: int) ->
         wanted, at_most = limit, LARGEST_INTEGER
         while wanted > 0:
             if queue is None:
-                line = _most_urgent(at_most, transaction.now)
+                line = _most_urgent(at_most, transaction.moment)
             else:
-                line = _most_urgent_of(queue, at_most, transaction.now)
+                line = _most_urgent_of(queue, at_most, transaction.moment)
             rows = transaction.rows(line.limit(next_size(wanted)))
             priority = rows[0]["priority"] if rows else _highest(transaction, queue, at_most)
             if priority is None:

@@ -35,7 +35,7 @@ from tests.bench.contact_centre import (  # noqa: E402
     told,
 )
 
-ROUNDS = 3
+ROUNDS = 6
 """How often all are measured, one after the other: the machine is not as fast in each minute."""
 TALKS = 0.05
 """Seconds that client and agent talk: the recall is over before the next agent becomes free."""

@@ -238,7 +238,7 @@ def is_it_later_than(at: datetime, then: datetime) -> Query:
 
 def glance(database: Database) -> object:
     return database.glance(
-        lambda t: t.value(is_it_later_than(t.now, datetime(2026, 3, 2, 12, 0, tzinfo=UTC)))
+        lambda t: t.value(is_it_later_than(t.moment, datetime(2026, 3, 2, 12, 0, tzinfo=UTC)))
     )
 
 
