@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
+import peewee
+
 from freeswitch_callback.core import gates
 from freeswitch_callback.core.gates import DoNotCall
 from freeswitch_callback.ledger.database import Row, Transaction
@@ -101,7 +103,13 @@ def refusals(transaction: Transaction, numbers: Collection[str]) -> dict[str, st
 
 @prepared
 def _in_force(now: datetime, *some: str) -> Query:
-    return Dnc.select().where(Dnc.number << some, Dnc.until.is_null() | (Dnc.until > now))
+    return Dnc.select().where(in_force(some, now))
+
+
+def in_force(some: Sequence[str], now: datetime) -> Query:
+    """The condition: an entry of one of these `keys`, which are clean already, that has not ended."""
+    as_they_are = [peewee.Value(key, converter=False) for key in some]
+    return (Dnc.number << as_they_are) & (Dnc.until.is_null() | (Dnc.until > now))
 
 
 def keys(number: str) -> Iterator[str]:

@@ -132,7 +132,7 @@ def _look(
     calls = Missed.select(*told("call", Missed.phone, at, at, Missed.reason, none, Missed.timewait))
     return (
         breakers.where(Breakers.prefix == prefix)
-        .union_all(listed.where(Dnc.number << keys, Dnc.until.is_null() | (Dnc.until > now)))
+        .union_all(listed.where(dnc.in_force(keys, now)))
         .union_all(newest_first(calls.where(Missed.recall == recall)).limit(1).select_from(peewee.SQL("*")))
         .union_all(attempts("number", Attempt.number == number, number_since, number_most))
         .union_all(attempts("prefix", Attempt.prefix == prefix, prefix_since, prefix_most))

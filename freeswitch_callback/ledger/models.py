@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import peewee
@@ -69,6 +70,17 @@ def utc(stored: str | datetime) -> datetime:
     return (datetime.fromisoformat(stored) if isinstance(stored, str) else stored).astimezone(UTC)
 
 
+@lru_cache(maxsize=64)
+def _utc_text(at: datetime) -> str:
+    """Kept: a transaction stores its time again and again. Of UTC only: in other zones one wall clock's time
+    is two moments where the clock is set back, and they compare as equal."""
+    return at.isoformat(timespec="microseconds")
+
+
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
+"""What `json.dumps` does, which makes an encoder each time."""
+
+
 class Utc(peewee.Field):
     """An aware datetime: `timestamptz` in PostgreSQL, ISO 8601 text of one width, which sorts, in SQLite."""
 
@@ -79,7 +91,7 @@ class Utc(peewee.Field):
             return None
         if value.tzinfo is None:
             raise ValueError(f"a time without a zone cannot be stored: {value!r}")
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
+        return _utc_text(value if value.tzinfo is UTC else value.astimezone(UTC))
 
     def python_value(self, value: str | datetime | None) -> datetime | None:
         return None if value is None else utc(value)
@@ -93,12 +105,8 @@ class Json(peewee.Field):
     def db_value(self, value: Mapping[str, object] | None) -> str | None:
         if value is None:
             return None
-        return json.dumps(
-            {
-                clean(key): clean(item, VALUE) if isinstance(item, str) else item
-                for key, item in value.items()
-            },
-            ensure_ascii=False,
+        return _as_json(
+            {clean(key): clean(item, VALUE) if isinstance(item, str) else item for key, item in value.items()}
         )
 
     def python_value(self, value: str | dict[str, object] | None) -> dict[str, object] | None:

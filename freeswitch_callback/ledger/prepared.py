@@ -121,9 +121,10 @@ class _Statement:
         values = list(self._statement.constants)
         for index, position, convert, compared in self._places:
             value = arguments[position]
-            if value is None and compared:
+            if value is not None:
+                values[index] = value if convert is None else convert(value)
+            elif compared:
                 raise ValueError(f"a prepared query compares with None: {self._statement.text}")
-            values[index] = value if convert is None else convert(value)
         return values
 
     def _reader(self, cursor: Any) -> Callable[[Any], Any]:
