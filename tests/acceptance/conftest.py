@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import gevent
 import pytest
+import structlog
 
 from freeswitch_callback import cli
 from freeswitch_callback.core.capture import CaptureRules
@@ -209,7 +211,9 @@ class Shell:
 
 
 @pytest.fixture
-def shell(house: House, sim: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+def shell(
+    house: House, sim: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Shell]:
     path = tmp_path / "callback.toml"
     path.write_text(
         f'database.url = "{house.url}"\n'
@@ -219,4 +223,8 @@ def shell(house: House, sim: Simulator, tmp_path: Path, capsys: pytest.CaptureFi
         f'recall.caller_id_number = "{OURS}"\n'
         'recall.hours = "always"\n'
     )
-    return Shell(path, capsys)
+    before = structlog.get_config()
+    # The house's engines run in this process: what they log meanwhile is not what a command prints.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+    yield Shell(path, capsys)
+    structlog.configure(**before)
