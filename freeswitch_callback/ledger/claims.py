@@ -18,7 +18,7 @@ from freeswitch_callback.core.lifecycle import State, move
 from freeswitch_callback.errors import IllegalMove
 from freeswitch_callback.ledger import limits
 from freeswitch_callback.ledger.database import Row, Transaction
-from freeswitch_callback.ledger.journal import entry, note, noted
+from freeswitch_callback.ledger.journal import entry, note
 from freeswitch_callback.ledger.leases import reservation_of
 from freeswitch_callback.ledger.models import WAITING, Attempt, Journal, Recall, Reservation
 from freeswitch_callback.ledger.prepared import Query, addition, alteration, prepared
@@ -175,10 +175,8 @@ def dialling(transaction: Transaction, claim: Claim, core_uuid: str | None) -> b
     """The originate is about to be sent, to the FreeSWITCH of this `Core-UUID`."""
     if not transaction.change(_begun(claim.recall, claim.fence, claim.engine)):
         return False
-    transaction.together(
-        alteration(Attempt)(claim.attempt, sent_at=transaction.now, core_uuid=core_uuid),
-        noted(transaction, claim.engine, "dialling", claim.recall, attempt=claim.attempt),
-    )
+    transaction.together(alteration(Attempt)(claim.attempt, sent_at=transaction.now, core_uuid=core_uuid))
+    note(transaction, claim.engine, "dialling", claim.recall, attempt=claim.attempt)
     return True
 
 
@@ -209,8 +207,8 @@ def connected(transaction: Transaction, claim: Claim, at: datetime, operator: st
     transaction.together(
         alteration(Recall)(claim.recall, state=State.CONNECTED),
         alteration(Attempt)(claim.attempt, connected_at=at),
-        noted(transaction, claim.engine, "connected", claim.recall, attempt=claim.attempt),
     )
+    note(transaction, claim.engine, "connected", claim.recall, attempt=claim.attempt)
     return True
 
 
@@ -255,16 +253,16 @@ def settle(
             ended_at=ended_at,
             counts=settlement.counted or settlement.outcome is Outcome.UNKNOWN,
         ),
-        noted(
-            transaction,
-            claim.engine,
-            {State.CLOSED: "closed", State.WAITING: "retried", State.UNKNOWN: "parked"}[to],
-            claim.recall,
-            attempt=claim.attempt,
-            outcome=settlement.outcome,
-            closed_as=settlement.closed_as,
-            note=settlement.note,
-        ),
+    )
+    note(
+        transaction,
+        claim.engine,
+        {State.CLOSED: "closed", State.WAITING: "retried", State.UNKNOWN: "parked"}[to],
+        claim.recall,
+        attempt=claim.attempt,
+        outcome=settlement.outcome,
+        closed_as=settlement.closed_as,
+        note=settlement.note,
     )
     return True
 

@@ -149,8 +149,7 @@ class Transaction:
         return query.execute(self.database)
 
     def _say(self, *last: Text) -> Any:
-        text, values = in_one([*self._what_waits(), *last])
-        return self.database.execute_sql(text, values or None)
+        return self.database.execute_sql(*in_one([*self._what_waits(), *last]))
 
     @property
     def _waits(self) -> bool:

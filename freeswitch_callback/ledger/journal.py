@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.models import Journal
-from freeswitch_callback.ledger.prepared import Ready, addition
+from freeswitch_callback.ledger.prepared import addition
 
 
 def note(
@@ -16,7 +16,7 @@ def note(
     **detail: object,
 ) -> None:
     """`who`: an engine, a node or a person. Of `detail` only what is not empty is kept; no numbers, no
-    names."""
+    names. Goes with what is said next (`Transaction.together`)."""
     transaction.together(addition(Journal)(**entry(transaction, who, what, recall, missed, **detail)))
 
 
@@ -38,8 +38,3 @@ def entry(
         "missed": missed,
         "detail": kept,
     }
-
-
-def noted(transaction: Transaction, who: str, what: str, recall: int | None, **detail: object) -> Ready:
-    """What `note` does, to be run together with other changes."""
-    return addition(Journal)(**entry(transaction, who, what, recall, None, **detail))

@@ -101,9 +101,7 @@ class _Statement:
 
     def run(self, arguments: Sequence[Any], database: peewee.Database, before: Sequence[Text] = ()) -> Any:
         """The rows, or how many were changed; `before` is run first, in the same message."""
-        said = self.said(arguments, database)
-        text, values = in_one([*before, said]) if before else said
-        cursor = database.execute_sql(text, values or None)
+        cursor = database.execute_sql(*in_one([*before, self.said(arguments, database)]))
         if not self._gives_rows:
             return database.rows_affected(cursor)
         read_row = self._read_row or self._reader(cursor)
@@ -257,10 +255,13 @@ def alteration(table: type[Table]) -> Callable[..., Ready]:
     return update
 
 
-def in_one(texts: Sequence[Text]) -> Text:
+def in_one(texts: Sequence[Text]) -> tuple[str, list[Any] | None]:
     """Several statements as one message."""
+    if len(texts) == 1:  # as nearly always with SQLite
+        [(text, values)] = texts
+        return text, values or None
     values = [value for _, given in texts for value in given]
-    return "; ".join(text for text, _ in texts), values
+    return "; ".join(text for text, _ in texts), values or None
 
 
 def few_texts(keys: Sequence[Key]) -> Sequence[Key]:
