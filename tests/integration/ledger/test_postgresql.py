@@ -93,7 +93,7 @@ def test_a_query_that_waits_stops_one_greenlet_not_the_hub(stuck: gevent.Greenle
 
 
 def test_a_query_that_takes_too_long_is_ended_by_the_server(url: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT", 0.05)
+    monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT", 0.5)
     with closing(open_database(url)) as database:
         with pytest.raises(DatabaseUnreachable, match="statement timeout"):
             sql(database, "SELECT pg_sleep(30)")
@@ -198,11 +198,11 @@ def test_a_restarted_server_is_found_again(ledger: Ledger, database: Database, p
 
 
 def test_a_server_that_falls_silent_is_given_up(proxy: Proxy, name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(postgresql._Connection, "silence", 0.05)
     with closing(
         open_database(f"postgresql://postgres@127.0.0.1:{proxy.server.server_port}/{name}")
     ) as database:
         assert sql(database, "SELECT 1") == 1
+        monkeypatch.setattr(postgresql._Connection, "silence", 0.05)
         proxy.silent = True
         with pytest.raises(DatabaseUnreachable):
             sql(database, "SELECT 1")
@@ -212,13 +212,14 @@ def test_of_a_silent_server_one_idle_connection_is_tried_and_the_others_are_give
     proxy: Proxy, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     """Else a full pool of them takes minutes to notice."""
-    for deadline in ("BEGIN_DEADLINE", "CONNECT_DEADLINE"):
-        monkeypatch.setattr(postgresql, deadline, 0.05)
     with closing(
         open_database(f"postgresql://postgres@127.0.0.1:{proxy.server.server_port}/{name}")
     ) as database:
         asked = [gevent.spawn(sql, database, "SELECT pg_sleep(0.01)") for _ in range(3)]
         gevent.joinall(asked, raise_error=True)
+        assert len(database._idle) > 1
+        for deadline in ("BEGIN_DEADLINE", "CONNECT_DEADLINE"):
+            monkeypatch.setattr(postgresql, deadline, 0.05)
         proxy.silent = True
         began = []
         begin = postgresql._begin
