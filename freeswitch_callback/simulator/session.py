@@ -221,7 +221,8 @@ class Session:
                     self._write(event.frame(self._format))
             self._work()
 
-        self._simulator.commands_run(arguments, replied, text=frame)
+        with self._simulator.bus.replying():
+            self._simulator.commands_run(arguments, replied, text=frame)
 
     def _do_bgapi(self, arguments: str, headers: dict[str, str], frame: str) -> None:
         job = headers.get("Job-UUID") or self._simulator.new_uuid()

@@ -42,6 +42,18 @@ def test_the_reply_comes_before_the_events_of_its_command() -> None:
     assert "agent-status-change" in stage.frames[1]
 
 
+def test_the_reply_comes_before_what_other_connections_hear_of_the_command() -> None:
+    stage = Stage(listens=False)
+    said: list[bytes] = []
+    asks, hears = (stage.sim.attach(said.append, lambda: None) for _ in range(2))
+    asks.receive(b"auth ClueCon\n\n")
+    hears.receive(b"auth ClueCon\n\nevent plain CUSTOM callcenter::info\n\n")
+    said.clear()
+    command = b"api callcenter_config agent set status 1001@default"
+    asks.receive(b"%s 'On Break'\n\n%s Available\n\n" % (command, command))
+    assert ["api/response" in frame.decode() for frame in said] == [True, True, False, False]
+
+
 def test_a_command_holds_back_those_behind_it_and_the_events_of_its_connection() -> None:
     stage = Stage()
     stage.client.receive(b"api msleep 3000\n\nbgapi originate sofia/gateway/main/+12025550200 &park()\n\n")
