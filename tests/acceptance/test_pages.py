@@ -372,6 +372,17 @@ def test_the_board_is_searched_paged_and_told_of_news(house: House, board: Page)
     expect(tile).to_have_text("61")
 
 
+def test_the_chart_says_where_nothing_was_missed_and_speaks_russian(house: House, pages: Pages) -> None:
+    pages.start(house.engine())
+    page = pages.log_in("eva", locale="ru-RU")
+    nothing = page.get_by_text("За это время пропущенных звонков нет.")
+    expect(nothing).to_be_visible()
+    house.missed(phone=CLIENT)
+    page.get_by_role("button", name="7 дней").click()
+    expect(nothing).to_be_hidden()
+    expect(page.locator("#chart .u-legend")).to_contain_text("час")
+
+
 def test_what_is_done_to_many_is_told_first(house: House, board: Page) -> None:
     board.fill("#search", "Caller 1")
     rows = board.locator("#calls tbody tr:has(input)")

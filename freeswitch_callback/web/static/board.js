@@ -4,6 +4,16 @@
   const holder = document.getElementById("chart");
   let chart = null;
   let days = "1";
+  const HOUR = 3600, DAY = 24 * HOUR;
+  const language = document.documentElement.lang;
+  const hour = new Intl.DateTimeFormat(language, { hour: "numeric", minute: "2-digit" });
+  const date = new Intl.DateTimeFormat(language, { day: "numeric", month: "short" });
+  const exact = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
+
+  function label(second) {
+    const at = new Date(second * 1000);
+    return (days !== "1" && at.getHours() === 0 ? date : hour).format(at);
+  }
 
   function colour(name) {
     return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -13,17 +23,25 @@
     const answer = await fetch(`/board/chart?days=${days}`, { headers: { "HX-Request": "true" } });
     if (!answer.ok) return;
     const data = await answer.json();
+    holder.querySelector("[data-nothing]").hidden = data.slice(1).some((counts) => counts.some(Boolean));
     if (chart) { chart.setData(data); return; }
     const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line") }, ticks: { stroke: colour("--line") } };
-    const bars = uPlot.paths.bars({ size: [0.7, 40] });
+    const bars = uPlot.paths.bars({ size: [0.7, 40], align: 1 });
     chart = new uPlot({
       width: holder.clientWidth,
       height: 180,
+      padding: [null, 36, null, null],
       cursor: { drag: { x: false, y: false } },
-      scales: { y: { range: (_self, _low, high) => [0, Math.max(high, 4)] } },
-      axes: [axis, { ...axis, size: 44 }],
+      scales: {
+        x: { range: (_self, first, last) => [first, days === "1" ? first + DAY : last + HOUR] },
+        y: { range: (_self, _low, high) => [0, Math.max(high, 4)] },
+      },
+      axes: [
+        { ...axis, space: 70, incrs: [1, 2, 3, 6, 12, 24, 48, 120, 240].map((hours) => hours * HOUR), values: (_self, splits) => splits.map(label) },
+        { ...axis, size: 44 },
+      ],
       series: [
-        {},
+        { label: holder.dataset.hour, value: (_self, second) => second === null ? "–" : exact.format(new Date(second * 1000)) },
         { label: holder.dataset.missed, fill: colour("--line"), stroke: colour("--soft"), paths: bars, points: { show: false } },
         { label: holder.dataset.reached, fill: colour("--accent"), stroke: colour("--accent"), paths: bars, points: { show: false } },
       ],
