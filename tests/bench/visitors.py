@@ -171,12 +171,14 @@ class Visitors:
 
     def open(self, kind: str, sessions: list[str], pages: int) -> dict[str, Any]:
         """So many pages for each session; back when all of them are told of what comes."""
-        wanted = self.connected + len(sessions) * pages
+        wanted, lost = self.connected + len(sessions) * pages, self.lost
         for session in sessions * pages:
             page = Page(self, kind, session)
             gevent.spawn(page.read)
             gevent.spawn(page.look)
         while self.connected < wanted:
+            if self.lost > lost:
+                raise RuntimeError(f"a page of {len(sessions) * pages} was refused, or its stream ended")
             gevent.sleep(0.05)
         return {}
 
