@@ -10,7 +10,7 @@ import pytest
 from freeswitch_callback.core.facts import ClosedAs
 from freeswitch_callback.core.gates import DoNotCall
 from freeswitch_callback.engine.daemon import Engine
-from freeswitch_callback.ledger import Filter
+from freeswitch_callback.ledger import Filter, Ledger
 from freeswitch_callback.simulator import Answers, Simulator
 from tests.acceptance.conftest import CLIENT, SUPPORT, House
 
@@ -19,9 +19,11 @@ BORIS = "+12025550177"
 
 
 @pytest.fixture
-def engine(house: House, sim: Simulator) -> Engine:
-    """One with an agent who talks for the rest of the story. The line is read seldom."""
+def engine(house: House, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """One with an agent who talks for the rest of the story. The line is read seldom, and of what others
+    change the engine hears when the story says so (`Engine.wake`), not a moment later by the database."""
     house.poll = 60.0
+    monkeypatch.setattr(Ledger, "listen", lambda *_: None)
     sim.default_client(Answers(after=0.02, talks=3600.0))
     house.missed(phone="+12025550166")
     engine = house.engine()
