@@ -39,8 +39,8 @@ def look_at(house, missed_id):
 def test_outside_calling_hours_nobody_is_called_and_the_recall_waits_until_they_open(house, sim):
     house.gates = replace(house.gates, hours=every_hour_but_this())
     house.engine()
-    house.free()
     house.gave_up()
+    house.free()
     assert look_at(house, 1) > datetime.now(UTC) + timedelta(hours=23)
     house.until(lambda: why(house, 1).startswith("calling hours: opens"))
     house.until(lambda: house.state() == "Waiting")
