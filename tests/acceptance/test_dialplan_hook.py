@@ -229,15 +229,17 @@ class TestRequest:
     def test_who_pressed_the_key_is_called_back_and_keeps_the_place(self, house, sim):
         """By arrival: they called before the one who waits now, and are called before that one is served."""
         engine = house.engine(fairness=Fairness.BY_ARRIVAL)
+        sim.callcenter.pace = 60.0  # the queue looks at its agents later than the engine hears of them
         call = asks(house, CLIENT, "1", to="3000")
         row = house.row(call_uuid=call.uuid, reason="requested", hangup_cause="NORMAL_CLEARING")
         assert (row["phone"], row["queue"]) == (CLIENT, SUPPORT)
         house.until(lambda: not records(sim, "callback_request"))
-        sim.callcenter.pace = 1.0  # the queue looks at its agents later than the engine hears of them
         waits = sim.call(OTHER, to="3000", hangs_up_after_talk=0.1)
         assert sim.wait_for(lambda: house.waits(waits))
         house.free()
         house.row(call_uuid=call.uuid, closed_as="recalled")
+        sim.callcenter.pace = 0.05
+        sim.callcenter._look()
         over(sim, waits)
         assert [talk.number for talk in sim.talks] == [CLIENT, OTHER]
         assert engine.alarms.active() == []
