@@ -103,7 +103,7 @@ class Bus:
         self._dates = ""
         self._identity = ""
         self.listeners: list[Listener] = []
-        self._behind: list[Event] | None = None
+        self._behind: list[tuple[Listener, Event]] | None = None
         self.fired = 0  # how many events there have been, listened to or not
         self.changed: Callable[[], None] = lambda: None
 
@@ -128,12 +128,14 @@ class Bus:
         """Send an event; `lines` is asked for its headers only when somebody wants them."""
         self._sequence += 1
         self.fired += 1
-        if any(listener.wants(name, subclass) for listener in self.listeners):
+        wanting = [listener for listener in self.listeners if listener.wants(name, subclass)]
+        if wanting:
             event = Event(name, subclass, [*self._preamble(name, subclass, source), *lines()], body)
-            if self._behind is None:
-                self._deliver(event)
-            else:
-                self._behind.append(event)
+            for listener in wanting:
+                if self._behind is None:
+                    listener.deliver(event)
+                else:
+                    self._behind.append((listener, event))
         self.changed()
 
     @contextmanager
@@ -151,12 +153,8 @@ class Bus:
             yield
         finally:
             fired, self._behind = self._behind, None
-            for event in fired:
-                self._deliver(event)
-
-    def _deliver(self, event: Event) -> None:
-        for listener in [one for one in self.listeners if one.wants(event.name, event.subclass)]:
-            listener.deliver(event)
+            for listener, event in fired:
+                listener.deliver(event)
 
     def _preamble(self, name: str, subclass: str, source: str) -> list[str]:
         micros = round(self._now() * 1_000_000)
