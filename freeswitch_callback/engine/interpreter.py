@@ -3,6 +3,8 @@
 import gc
 import sys
 
+import gevent
+
 _TURN = 0.0005
 """Seconds after which a thread that has work gets its turn; Python's own value is ten times as much."""
 
@@ -16,7 +18,10 @@ def do_not_stand_still() -> None:
 
     A thread in a transaction has the lock of an SQLite file, and an agent waits for it: it does not wait
     behind all the events of a moment.
+
+    And a greenlet does not note who began it, and from where: to note it takes as long as to begin one.
     """
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_TURN)
+    gevent.config.track_greenlet_tree = False

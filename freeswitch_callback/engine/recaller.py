@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
-import gevent
 import structlog
 from gevent.event import Event as Flag
 from gevent.pool import Pool
@@ -424,19 +423,23 @@ class Recaller:
     def _reserve_and_send(self, attempt: Attempt, rules: RecallRules) -> bool:
         claim, recall = attempt.claim, attempt.recall
         reserved: bool | None = False  # None: FreeSWITCH was asked and has not answered
-        rendering = gevent.spawn(self._rendered, claim, recall, rules)  # while FreeSWITCH answers
+        originate: commands.Originate | None = None
+
+        def render() -> None:
+            nonlocal originate
+            originate = self._rendered(claim, recall, rules)
+
         try:
             if claim.agent is not None:
                 if not self._surely_held(attempt):
                     raise NotSent(f"{claim.agent} was not reserved: {_OVERSLEPT}")
                 reserved = None
-                reserved, row = callcenter.reserve_and_read(self.node, claim.agent)
+                reserved, row = callcenter.reserve_and_read(self.node, claim.agent, meanwhile=render)
                 if not self._still_free(row) or not reserved:
                     attempt.somebody_else = True  # the picture of this agent is right now
                     return self._step_back(attempt, reserved)
                 if rules.accept_within is not None and not self._accepted(attempt, rules):
                     return self._step_back(attempt, reserved)
-            originate = rendering.get()
             if originate is None or originate.contact != self._contact(claim):
                 originate = self._originate(claim, recall, rules)
         except (FreeSwitchError, UnsafeValue) as error:

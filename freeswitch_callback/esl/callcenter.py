@@ -23,9 +23,9 @@ class HasApi(Protocol):
 
 
 class HasApis(HasApi, Protocol):
-    """It also sends several commands in one piece: one round trip for all."""
+    """It also sends several commands in one piece: one round trip for all, `meanwhile` in its course."""
 
-    def apis(self, *texts: str) -> list[str]: ...
+    def apis(self, *texts: str, meanwhile: Callable[[], None] = ...) -> list[str]: ...
 
 
 class TakesOrders(Protocol):
@@ -219,10 +219,13 @@ def reserve(node: HasApi, agent: str) -> bool:
     return _reserved(asked, node.api(asked))
 
 
-def reserve_and_read(node: HasApis, agent: str) -> tuple[bool, Agent | None]:
-    """`reserve`, and the agent as it was right behind that, in one round trip."""
+def reserve_and_read(
+    node: HasApis, agent: str, meanwhile: Callable[[], None] = lambda: None
+) -> tuple[bool, Agent | None]:
+    """`reserve`, and the agent as it was right behind that, in one round trip; `meanwhile` is called in its
+    course."""
     reserving, reading = commands.reserve(agent), commands.agent_row(agent)
-    reserved, row = node.apis(reserving, reading)
+    reserved, row = node.apis(reserving, reading, meanwhile=meanwhile)
     return _reserved(reserving, reserved), _agent_row(node, agent, reading, row)
 
 

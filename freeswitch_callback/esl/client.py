@@ -113,6 +113,7 @@ class Connection(InboundESL):
         self._flowing.set()
         self._stood_still = 0.0
         self._stopped_at = 0.0
+        self._heard = 0.0  # when something came last, by `_clock`
 
     def __repr__(self) -> str:
         return f"<Connection {self.host}:{self.port}>"
@@ -152,7 +153,6 @@ class Connection(InboundESL):
                     self.sock.setsockopt(_socket.IPPROTO_TCP, getattr(_socket, option), seconds)
         except (OSError, UnicodeError) as error:  # a host name that is none is the latter
             raise FreeSwitchUnreachable(f"{self._where}: {error}") from error
-        self.sock.settimeout(self.heartbeat_timeout)
         self.connected = True
         self.start_event_handlers()
 
@@ -165,7 +165,10 @@ class Connection(InboundESL):
         self._authenticated = True
 
     def start_event_handlers(self) -> None:
+        self._heard = self._clock()
         self._receive_events_greenlet = gevent.spawn(self.receive_events)
+        if self.heartbeat_timeout is not None:
+            gevent.spawn(self._watch_for_silence, self.heartbeat_timeout)
 
     def close(self) -> None:
         """Ends it at once; idempotent. Events that were taken in can still be read."""
@@ -209,6 +212,7 @@ class Connection(InboundESL):
                     # A restart, a shutdown and a cut line all look like this (recording `shutdown`).
                     reason = FreeSwitchUnreachable(f"{self._where} closed the connection")
                     return
+                self._heard = self._clock()
                 framer.feed(data)
                 for frame in framer.frames():
                     if isinstance(frame, Event):  # nearly all of them: as `_deliver`, without a call
@@ -224,8 +228,6 @@ class Connection(InboundESL):
                 elif (answered := answered + len(data)) > _LONG:
                     answered = 0
                     gevent.sleep(0)
-        except TimeoutError:
-            reason = FreeSwitchUnreachable(f"{self._where} was silent for {self.heartbeat_timeout:g} s")
         except OSError as error:
             reason = FreeSwitchUnreachable(f"{self._where}: {error}")
         except FreeSwitchError as error:
@@ -234,6 +236,16 @@ class Connection(InboundESL):
             self._lose(reason)
             self._over = True
             self._arrived.set()
+
+    def _watch_for_silence(self, longest: float) -> None:
+        """Not by a timeout of the socket: to set that for each piece took as long as to receive it."""
+        left = longest
+        while not self.ended.wait(left):
+            # If this process was stopped, what came meanwhile is read by now: sockets go before timers.
+            left = self._heard + longest - self._clock()
+            if left <= 0.0:
+                self._lose(FreeSwitchUnreachable(f"{self._where} was silent for {longest:g} s"))
+            left = max(left, longest / 10)  # that clock stands still now and then
 
     def handle_event(self, frame: Frame) -> None:
         """Takes in what is no plain event."""
@@ -365,7 +377,12 @@ class Connection(InboundESL):
         ready = command if isinstance(command, Command) else commands.command(command)
         return self._send_all([ready])[0]
 
-    def _send_all(self, ready: Sequence[Command], may: Callable[[], bool] = lambda: True) -> list[Frame]:
+    def _send_all(
+        self,
+        ready: Sequence[Command],
+        may: Callable[[], bool] = lambda: True,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> list[Frame]:
         """Sends commands in one piece. FreeSWITCH runs one after the other, whatever the first ones do."""
         if self.lost is not None or not self.connected:
             raise NotSent(f"{ready[0].label!r} was not sent: {self._lost_again()}")
@@ -374,6 +391,7 @@ class Connection(InboundESL):
             with self._sending:
                 self._transmit(pending, may)
             due = self._clock() + self.reply_timeout
+            meanwhile()
             for waiting in pending:
                 self._await(waiting, due)
         finally:
@@ -419,10 +437,16 @@ class Connection(InboundESL):
         not be sent any more when all is ready."""
         return self.apis(command, may=may)[0]
 
-    def apis(self, *texts: str, may: Callable[[], bool] = lambda: True) -> list[str]:
-        """The answers of several, sent in one piece. All are run, whatever the first ones answer."""
+    def apis(
+        self,
+        *texts: str,
+        may: Callable[[], bool] = lambda: True,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> list[str]:
+        """The answers of several, sent in one piece. All are run, whatever the first ones answer. `meanwhile`
+        is called while FreeSWITCH answers; it neither waits nor raises."""
         ready = [text if isinstance(text, Command) else commands.api(text) for text in texts]
-        frames = self._send_all(ready, may)
+        frames = self._send_all(ready, may, meanwhile)
         for command, frame in zip(ready, frames, strict=True):
             if frame.content_type != "api/response":
                 raise CommandFailed(f"FreeSWITCH refused {command.label!r}: {frame.reply}")

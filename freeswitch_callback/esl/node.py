@@ -114,12 +114,18 @@ class Node:
         time it is an order, which waits for its turn: `NotSent` if it may not when that has come."""
         return self.apis(text, may=may)[0]
 
-    def apis(self, *texts: str, may: Callable[[], bool] | None = None) -> list[str]:
-        """The answers to several API commands, which take one round trip."""
+    def apis(
+        self,
+        *texts: str,
+        may: Callable[[], bool] | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> list[str]:
+        """The answers to several API commands, which take one round trip; `meanwhile` is called in its
+        course, and neither waits nor raises."""
         if may is None:
-            return self._connected(self._commands, texts[0]).apis(*texts)
+            return self._connected(self._commands, texts[0]).apis(*texts, meanwhile=meanwhile)
         with self._one_at_a_time:
-            return self._connected(self._orders, texts[0]).apis(*texts, may=may)
+            return self._connected(self._orders, texts[0]).apis(*texts, may=may, meanwhile=meanwhile)
 
     def send_originate(self, originate: Originate, may: Callable[[], bool] = lambda: True) -> str:
         """Sends it with nothing pending before it, if it still `may` be sent then; its Job-UUID.

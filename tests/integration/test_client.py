@@ -1,5 +1,6 @@
 """One connection and one node against a server that misbehaves on purpose."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import Any
 
 import gevent
 import pytest
-from gevent import socket
+from gevent import monkey, socket
 from gevent.event import Event as Flag
 from gevent.queue import Queue
 
@@ -374,6 +375,32 @@ class TestEvents:
         with connected(after_login(stays), heartbeat_timeout=0.05) as connection:
             assert list(connection.events()) == []
             assert "silent for 0.05 s" in str(connection.lost)
+
+    def test_what_came_while_this_process_was_stopped_is_no_silence(self) -> None:
+        clients: Queue[Client] = Queue()
+
+        def story(client: Client) -> None:
+            client.let_in()
+            clients.put(client)
+            client.until_closed()
+
+        with connected(story, heartbeat_timeout=0.3) as connection:
+            client = clients.get(timeout=1)
+            monkey.get_original("time", "sleep")(0.4)  # nobody else's turn until it has come
+            os.write(client.sock.fileno(), event("HEARTBEAT"))
+            assert connection.next_event(timeout=1) is not None
+            assert connection.lost is None
+
+    def test_something_is_done_while_freeswitch_answers(self) -> None:
+        prepared = Flag()
+
+        def answers_behind_it(client: Client) -> None:
+            client.command()
+            assert prepared.wait(1)
+            client.send(answer("24\n"))
+
+        with connected(after_login(answers_behind_it, stays)) as connection:
+            assert connection.apis("uptime", meanwhile=prepared.set) == ["24\n"]
 
     def test_garbage_ends_the_connection_behind_the_last_good_event(self) -> None:
         stream = event("HEARTBEAT") + b"Content-Type: text/event-plain\nContent-Length: many\n\n"

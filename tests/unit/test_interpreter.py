@@ -4,6 +4,7 @@ import gc
 import sys
 from collections.abc import Iterator
 
+import gevent
 import pytest
 
 from freeswitch_callback.engine.interpreter import do_not_stand_still
@@ -14,9 +15,11 @@ def _as_python_begins() -> Iterator[None]:
     interval = sys.getswitchinterval()
     gc.unfreeze()
     sys.setswitchinterval(0.005)
+    gevent.config.track_greenlet_tree = True
     yield
     sys.setswitchinterval(interval)
     gc.unfreeze()
+    gevent.config.track_greenlet_tree = True
 
 
 class Cycle:
@@ -42,3 +45,9 @@ def test_a_thread_that_has_work_gets_its_turn_soon() -> None:
     assert sys.getswitchinterval() > 0.001
     do_not_stand_still()
     assert sys.getswitchinterval() < 0.001
+
+
+def test_a_greenlet_does_not_note_where_it_was_begun() -> None:
+    assert gevent.spawn(int).spawning_stack
+    do_not_stand_still()
+    assert not gevent.spawn(int).spawning_stack

@@ -25,7 +25,8 @@ class Answering:
         self.asked.append(text.strip())
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
-    def apis(self, *texts: str) -> list[str]:
+    def apis(self, *texts: str, meanwhile: Callable[[], None] = lambda: None) -> list[str]:
+        meanwhile()
         return [self.api(text) for text in texts]
 
 
