@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from typing import Any
 
 import gevent
 import peewee
@@ -12,11 +13,22 @@ from gevent import socket
 from gevent.event import Event
 from gevent.server import StreamServer
 
+from freeswitch_callback.core.facts import Claim
+from freeswitch_callback.core.gates import CapRules
 from freeswitch_callback.errors import ConfigurationError, DatabaseUnreachable
-from freeswitch_callback.ledger import Filter, Ledger, postgresql, recalls, server_side
+from freeswitch_callback.ledger import (
+    Filter,
+    Ledger,
+    Recorded,
+    limits,
+    postgresql,
+    recalls,
+    recording,
+    server_side,
+)
 from freeswitch_callback.ledger.database import Database, Transaction, open_database
 from freeswitch_callback.ledger.prepared import Query, prepared
-from tests.integration.ledger.given import MANY_RECALLS, statements, waiting
+from tests.integration.ledger.given import MANY_RECALLS, by_caps, judged, statements, waiting
 from tests.postgres import Postgres
 
 
@@ -372,3 +384,31 @@ def test_finding_what_is_due_is_a_walk_along_one_index(
         *[(True, False)] * 2,  # of one queue: its highest priority, then what is due
         *[(False, True)] * (len(of_recall) - 2),
     ]
+
+
+def test_a_client_who_calls_again_while_their_recall_is_claimed_waits_for_that_and_nothing_else(
+    ledger: Ledger, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    """The claim has the recall, and asks the gates; the call has the number, and waits for the recall. Were
+    one of them to wait for what the other has, the server would undo one of them after a second."""
+    recall = waiting(ledger).recall_id
+    begun: list[str] = []
+    calls: list[gevent.Greenlet] = []
+    asks, records = limits.alone_with, recording.record
+
+    def asks_when_somebody_calls(transaction: Transaction, *about: Any) -> None:
+        begun.append("claim")
+        calls.append(gevent.spawn(waiting, ledger))
+        while calls[0] and not sql(database, "SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            gevent.sleep(0)
+        asks(transaction, *about)
+
+    def recorded(transaction: Transaction, *said: Any) -> Recorded:
+        begun.append("call")
+        return records(transaction, *said)
+
+    monkeypatch.setattr(limits, "alone_with", asks_when_somebody_calls)
+    monkeypatch.setattr(recording, "record", recorded)
+    assert isinstance(judged(ledger, recall, **by_caps(CapRules())), Claim)
+    assert calls[0].get().recall_id == recall
+    assert begun == ["claim", "call"]
