@@ -92,11 +92,12 @@ def served(
     if number is None:
         return 0
     at = served.at or ended
-    recording.note_talk(transaction, number, scope, served.operator or "", at)
     by = served.operator or served.node
-    return recording.close_served(
+    closed = recording.close_served(
         transaction, number, scope, ClosedAs.SERVED_INBOUND, by, served.operator, at
     )
+    recording.note_talk(transaction, number, scope, served.operator or "", at)
+    return closed
 
 
 def known(transaction: Transaction, node: str, call_uuids: Collection[str]) -> set[str]:

@@ -275,7 +275,8 @@ def reached_by(transaction: Transaction, recall: int, operator: str | None, at: 
 def note_talk(
     transaction: Transaction, number: str, scope: str, agent: str, at: datetime | None = None
 ) -> None:
-    """Whom this client talked to last, at `at` (now); of a talk before the one that is noted, nothing."""
+    """Whom this client talked to last, at `at` (now); of a talk before the one that is noted, nothing. Said
+    behind what changes the client's recall, by everybody: two would wait for each other."""
     transaction.together(_talk(number, scope, agent, at or transaction.now))
 
 

@@ -108,12 +108,13 @@ def _answered(transaction: Transaction, told: Answered) -> int:
     recording.retract(transaction, served.node, served.call_uuid)
     if number is None:
         return 0
-    if told.remember and served.operator is not None:
-        recording.note_talk(transaction, number, scope, served.operator, served.at)
     by = served.operator or served.node
-    return recording.close_served(
+    closed = recording.close_served(
         transaction, number, scope, ClosedAs.SERVED_INBOUND, by, served.operator, served.at
     )
+    if told.remember and served.operator is not None:
+        recording.note_talk(transaction, number, scope, served.operator, served.at)
+    return closed
 
 
 def _called_out(transaction: Transaction, told: CalledOut) -> int:

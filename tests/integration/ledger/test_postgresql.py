@@ -1,7 +1,7 @@
 """What is particular to PostgreSQL: waiting in the hub, a pool, servers that go away or fall silent."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -13,13 +13,14 @@ from gevent import socket
 from gevent.event import Event
 from gevent.server import StreamServer
 
-from freeswitch_callback.core.facts import Claim
+from freeswitch_callback.core.facts import Claim, Served
 from freeswitch_callback.core.gates import CapRules
 from freeswitch_callback.errors import ConfigurationError, DatabaseUnreachable
 from freeswitch_callback.ledger import (
     Filter,
     Ledger,
     Recorded,
+    claims,
     limits,
     postgresql,
     recalls,
@@ -28,7 +29,17 @@ from freeswitch_callback.ledger import (
 )
 from freeswitch_callback.ledger.database import Database, Transaction, open_database
 from freeswitch_callback.ledger.prepared import Query, prepared
-from tests.integration.ledger.given import MANY_RECALLS, by_caps, judged, statements, waiting
+from freeswitch_callback.ledger.tellings import Answered
+from tests.integration.ledger.given import (
+    ANNA,
+    MANY_RECALLS,
+    NOON,
+    by_caps,
+    dialling,
+    judged,
+    statements,
+    waiting,
+)
 from tests.postgres import Postgres
 
 
@@ -386,29 +397,71 @@ def test_finding_what_is_due_is_a_walk_along_one_index(
     ]
 
 
+Meanwhile = Callable[[Callable[[], object]], gevent.Greenlet]
+
+
+@pytest.fixture
+def meanwhile(database: Database) -> Meanwhile:
+    """Begins something that comes to wait for somebody; what begun it goes on then."""
+
+    def begin(work: Callable[[], object]) -> gevent.Greenlet:
+        begun = gevent.spawn(work)
+        while begun and not sql(database, "SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            gevent.sleep(0)
+        return begun
+
+    return begin
+
+
+# The server undoes one of two that wait for each other; it is done again, more than a second later.
+
+
 def test_a_client_who_calls_again_while_their_recall_is_claimed_waits_for_that_and_nothing_else(
-    ledger: Ledger, database: Database, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch
 ):
-    """The claim has the recall, and asks the gates; the call has the number, and waits for the recall. Were
-    one of them to wait for what the other has, the server would undo one of them after a second."""
+    """The claim has the recall, and asks the gates; the call has the number, and waits for the recall."""
     recall = waiting(ledger).recall_id
     begun: list[str] = []
     calls: list[gevent.Greenlet] = []
     asks, records = limits.alone_with, recording.record
 
-    def asks_when_somebody_calls(transaction: Transaction, *about: Any) -> None:
+    def asks_when_somebody_calls(*about: Any) -> None:
         begun.append("claim")
-        calls.append(gevent.spawn(waiting, ledger))
-        while calls[0] and not sql(database, "SELECT count(*) FROM pg_locks WHERE NOT granted"):
-            gevent.sleep(0)
-        asks(transaction, *about)
+        calls.append(meanwhile(lambda: waiting(ledger)))
+        asks(*about)
 
-    def recorded(transaction: Transaction, *said: Any) -> Recorded:
+    def recorded(*said: Any) -> Recorded:
         begun.append("call")
-        return records(transaction, *said)
+        return records(*said)
 
     monkeypatch.setattr(limits, "alone_with", asks_when_somebody_calls)
     monkeypatch.setattr(recording, "record", recorded)
     assert isinstance(judged(ledger, recall, **by_caps(CapRules())), Claim)
     assert calls[0].get().recall_id == recall
     assert begun == ["claim", "call"]
+
+
+def test_a_client_who_is_answered_while_their_recall_is_connected_waits_for_that_and_nothing_else(
+    ledger: Ledger, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch
+):
+    """Both change the recall, and note whom the client talked to."""
+    taken = dialling(ledger)
+    answered = Answered(Served("fs1", "another call", ANNA, None, "1002", NOON), ANNA, "default", True)
+    begun: list[str] = []
+    calls: list[gevent.Greenlet] = []
+    notes, closes = claims.note_talk, recording.close_served
+
+    def notes_when_somebody_is_answered(*talk: Any) -> None:
+        begun.append("recall")
+        calls.append(meanwhile(lambda: ledger.take_all([answered])))
+        notes(*talk)
+
+    def closed(*said: Any) -> int:
+        begun.append("call")
+        return closes(*said)
+
+    monkeypatch.setattr(claims, "note_talk", notes_when_somebody_is_answered)
+    monkeypatch.setattr(recording, "close_served", closed)
+    assert ledger.connected(taken, NOON, "1001")
+    assert calls[0].get() == [0]
+    assert begun == ["recall", "call"]
