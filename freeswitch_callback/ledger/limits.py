@@ -47,13 +47,14 @@ def alone_with(transaction: Transaction, recall: Row, caps: CapRules) -> None:
     """What a cap counts does not change until the end of this transaction: two engines, or one, that claim at
     the same time would both see room for one more.
 
-    No name that who records a call says: they wait for a recall's row behind theirs, and a claim has it."""
+    None of these is a name that recording a call says: that waits for a recall's row behind its names, and a
+    claim has the row already."""
     number = recall["number"]
     names = (
         (caps.per_number, f"recalls to {number}"),
-        (caps.per_prefix or caps.breaker, f"recalls to prefix {caps.prefix_of(number)}"),
-        (caps.at_once, f"recalls of {recall['queue']}"),
-        (caps.per_minute, "all recalls"),
+        (caps.per_prefix or caps.breaker, f"prefix {caps.prefix_of(number)}"),
+        (caps.at_once, f"queue {recall['queue']}"),
+        (caps.per_minute, "everything"),
     )
     transaction.alone(*(name for capped, name in names if capped))
 

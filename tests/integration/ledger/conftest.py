@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
+import gevent
 import pytest
 
 from freeswitch_callback.ledger import Ledger
-from freeswitch_callback.ledger.database import Database, open_database
+from freeswitch_callback.ledger.database import Database, Transaction, open_database
 from tests.integration.ledger.given import Clock
 from tests.postgres import TEMPLATE, Postgres, ledger_url, postgres_server
 
@@ -56,3 +57,23 @@ def url(postgres_server: Postgres, name: str) -> str:
 def database(url: str) -> Iterator[Database]:
     with closing(open_database(url)) as opened:
         yield opened
+
+
+ComesToWait = Callable[[Callable[[], object]], gevent.Greenlet]
+
+
+@pytest.fixture
+def comes_to_wait(database: Database) -> ComesToWait:
+    """Begins something, and goes on once that waits for somebody's lock, or is over."""
+
+    def begin(work: Callable[[], object]) -> gevent.Greenlet:
+        begun = gevent.spawn(work)
+        while begun and not database.read(_somebody_waits):
+            gevent.sleep(0)
+        return begun
+
+    return begin
+
+
+def _somebody_waits(transaction: Transaction) -> bool:
+    return bool(transaction.say("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 
 import gevent
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from freeswitch_callback.core.facts import Claim
 from freeswitch_callback.core.gates import CapRules, DoNotCall, Verdict
 from freeswitch_callback.ledger import Ledger
-from freeswitch_callback.ledger.database import Database
+from tests.integration.ledger.conftest import ComesToWait
 from tests.integration.ledger.given import ANNA, by_caps, judged, waiting
 
 # SQLite has one writer: nothing happens in the middle of a claim.
@@ -57,7 +58,7 @@ def ended(ledger: Ledger) -> None:
 @pytest.mark.parametrize("asked", [1, 2])
 def test_a_gate_that_a_person_opens_while_it_is_asked(
     ledger: Ledger,
-    database: Database,
+    comes_to_wait: ComesToWait,
     shut: Callable[[Ledger], int],
     opened: Callable[[Ledger], None],
     asked: int,
@@ -68,15 +69,10 @@ def test_a_gate_that_a_person_opens_while_it_is_asked(
     verdicts: list[Verdict | None] = []
     people: list[gevent.Greenlet] = []
 
-    def somebody_waits() -> bool:
-        return bool(database.read(lambda t: t.say("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone()))
-
     def meanwhile(case, now):
         verdicts.append(judge(case, now))
         if len(verdicts) == asked:
-            people.append(gevent.spawn(opened, ledger))
-            while people[0] and not somebody_waits():
-                gevent.sleep(0)
+            people.append(comes_to_wait(partial(opened, ledger)))
         return verdicts[-1]
 
     taken = judged(ledger, recall, judge=meanwhile, caps=BREAKER)

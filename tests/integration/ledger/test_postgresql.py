@@ -1,7 +1,7 @@
 """What is particular to PostgreSQL: waiting in the hub, a pool, servers that go away or fall silent."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +30,7 @@ from freeswitch_callback.ledger import (
 from freeswitch_callback.ledger.database import Database, Transaction, open_database
 from freeswitch_callback.ledger.prepared import Query, prepared
 from freeswitch_callback.ledger.tellings import Answered
+from tests.integration.ledger.conftest import ComesToWait
 from tests.integration.ledger.given import (
     ANNA,
     MANY_RECALLS,
@@ -397,27 +398,11 @@ def test_finding_what_is_due_is_a_walk_along_one_index(
     ]
 
 
-Meanwhile = Callable[[Callable[[], object]], gevent.Greenlet]
-
-
-@pytest.fixture
-def meanwhile(database: Database) -> Meanwhile:
-    """Begins something that comes to wait for somebody; what begun it goes on then."""
-
-    def begin(work: Callable[[], object]) -> gevent.Greenlet:
-        begun = gevent.spawn(work)
-        while begun and not sql(database, "SELECT count(*) FROM pg_locks WHERE NOT granted"):
-            gevent.sleep(0)
-        return begun
-
-    return begin
-
-
 # The server undoes one of two that wait for each other; it is done again, more than a second later.
 
 
 def test_a_client_who_calls_again_while_their_recall_is_claimed_waits_for_that_and_nothing_else(
-    ledger: Ledger, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, comes_to_wait: ComesToWait, monkeypatch: pytest.MonkeyPatch
 ):
     """The claim has the recall, and asks the gates; the call has the number, and waits for the recall."""
     recall = waiting(ledger).recall_id
@@ -427,7 +412,7 @@ def test_a_client_who_calls_again_while_their_recall_is_claimed_waits_for_that_a
 
     def asks_when_somebody_calls(*about: Any) -> None:
         begun.append("claim")
-        calls.append(meanwhile(lambda: waiting(ledger)))
+        calls.append(comes_to_wait(lambda: waiting(ledger)))
         asks(*about)
 
     def recorded(*said: Any) -> Recorded:
@@ -442,7 +427,7 @@ def test_a_client_who_calls_again_while_their_recall_is_claimed_waits_for_that_a
 
 
 def test_a_client_who_is_answered_while_their_recall_is_connected_waits_for_that_and_nothing_else(
-    ledger: Ledger, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, comes_to_wait: ComesToWait, monkeypatch: pytest.MonkeyPatch
 ):
     """Both change the recall, and note whom the client talked to."""
     taken = dialling(ledger)
@@ -453,7 +438,7 @@ def test_a_client_who_is_answered_while_their_recall_is_connected_waits_for_that
 
     def notes_when_somebody_is_answered(*talk: Any) -> None:
         begun.append("recall")
-        calls.append(meanwhile(lambda: ledger.take_all([answered])))
+        calls.append(comes_to_wait(lambda: ledger.take_all([answered])))
         notes(*talk)
 
     def closed(*said: Any) -> int:
