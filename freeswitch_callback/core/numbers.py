@@ -48,6 +48,11 @@ _WITHHELD = frozenset(
 _EMERGENCY = frozenset({"000", "08", "110", "112", "118", "119", "911", "999"})
 """Emergency numbers wherever we are: those that 3GPP TS 22.101 lets any phone dial in any country."""
 
+LONGEST_EMERGENCY = 8
+"""Digits. phonenumbers knows none with more than six; to ask it takes as long as to parse a number."""
+
+_NO_DIGITS = re.compile("[^0-9]+")
+
 _INVALID = {
     ValidationResult.TOO_SHORT: "number: too short",
     ValidationResult.TOO_LONG: "number: too long",
@@ -114,17 +119,18 @@ def _read(text: str, rules: NumberRules) -> Number:
         return Number(text)
     if parsed is None or e164 is None:
         return Number(None, "number: not a telephone number")
-    refusal = _no_subscriber(parsed, e164, rules.default_region)
-    return Number(None, refusal) if refusal else Number(e164, _costs(parsed, e164, rules))
+    kind = phonenumbers.number_type(parsed)
+    refusal = _no_subscriber(parsed, e164, kind, rules.default_region)
+    return Number(None, refusal) if refusal else Number(e164, _costs(parsed, e164, kind, rules))
 
 
-def _no_subscriber(parsed: PhoneNumber, e164: str, default_region: str) -> str | None:
+def _no_subscriber(parsed: PhoneNumber, e164: str, kind: int, default_region: str) -> str | None:
     """Why nobody has this number."""
     country = phonenumbers.region_code_for_country_code(parsed.country_code or 0)
     # +49110 is the police's 110 to a carrier that takes the country off.
     if _is_emergency(phonenumbers.national_significant_number(parsed), country):
         return "number: an emergency number"
-    if phonenumbers.is_valid_number_for_region(parsed, _region(e164) or ""):
+    if kind != PhoneNumberType.UNKNOWN:  # valid where it belongs, which is asked at once
         # phonenumbers knows German numbers of 17 digits; E.164 and whoever dials it end at 15.
         return None if _E164.fullmatch(e164) else "number: too long"
     if is_valid_short_number_for_region(parsed, default_region):
@@ -132,7 +138,7 @@ def _no_subscriber(parsed: PhoneNumber, e164: str, default_region: str) -> str |
     return _INVALID.get(phonenumbers.is_possible_number_with_reason(parsed), "number: not a valid number")
 
 
-def _costs(parsed: PhoneNumber, e164: str, rules: NumberRules) -> str | None:
+def _costs(parsed: PhoneNumber, e164: str, kind: int, rules: NumberRules) -> str | None:
     """Why a call to this number is not paid for: neither its prefix is allowed nor its country and type."""
     allowed, denied = _longest(rules.allow_prefixes, e164), _longest(rules.deny_prefixes, e164)
     if denied and len(denied) >= len(allowed):
@@ -145,9 +151,9 @@ def _costs(parsed: PhoneNumber, e164: str, rules: NumberRules) -> str | None:
         return f"country: +{code} belongs to no country; only numbers.allow_prefixes opens it"
     if region not in rules.allow:
         return f"country: {region} is not in numbers.allow"
-    kind = _TYPE_NAMES[phonenumbers.number_type(parsed)]
-    if kind not in rules.types:
-        return f"country: a {kind} number, numbers.types does not name that"
+    name = _TYPE_NAMES[kind]
+    if name not in rules.types:
+        return f"country: a {name} number, numbers.types does not name that"
     return None
 
 
@@ -217,7 +223,10 @@ def _own(rules: NumberRules) -> frozenset[str]:
 
 def _is_emergency(text: str, region: str) -> bool:
     """All of it: a longer number that begins like one is dialled in E.164 and reaches somebody else."""
-    return phonenumbers.normalize_digits_only(text) in _EMERGENCY or is_emergency_number(text, region)
+    digits = _NO_DIGITS.sub("", text)
+    if len(digits) > LONGEST_EMERGENCY:
+        return False
+    return digits in _EMERGENCY or is_emergency_number(text, region)
 
 
 def _longest(prefixes: frozenset[str], e164: str) -> str:

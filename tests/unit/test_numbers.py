@@ -10,8 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberType, shortnumberinfo
+from phonenumbers.phonemetadata import PhoneMetadata
 
 from freeswitch_callback.core.numbers import (
+    LONGEST_EMERGENCY,
     TYPES,
     Number,
     NumberRules,
@@ -99,6 +101,17 @@ class TestWhatIsCalled:
     )
     def test_what_is_nobodys_number_is_refused_with_the_reason(self, phone, region, refusal):
         assert read(phone, rules_of(region)) == Number(None, f"number: {refusal}")
+
+    def test_the_emergency_numbers_of_every_country_are_known(self):
+        of_countries = {
+            region: PhoneMetadata.short_metadata_for_region(region).emergency
+            for region in phonenumbers.SUPPORTED_SHORT_REGIONS
+        }
+        known = {region: emergency for region, emergency in of_countries.items() if emergency is not None}
+        for region, emergency in known.items():
+            refusal = read(emergency.example_number, rules_of(region)).refusal
+            assert refusal == "number: an emergency number", region
+        assert max(max(emergency.possible_length) for emergency in known.values()) <= LONGEST_EMERGENCY
 
     def test_what_would_be_read_as_another_number_the_next_time_is_no_number(self):
         number = "+37588102450991"
