@@ -25,7 +25,7 @@ def stands_still(house: House, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     def arrange(engine: Engine, and_then: Callable[[int], object] = lambda _recall: None) -> None:
         reserve = recaller.callcenter.reserve_and_read
 
-        def late(node: Any, agent: str) -> Any:
+        def late(node: Any, agent: str, **how: Any) -> Any:
             monkeypatch.setattr(recaller.callcenter, "reserve_and_read", reserve)
             house.ledger.renew(engine.name, 0.0)
             for attempt in engine.sites[0].recaller.attempts.values():
@@ -35,7 +35,7 @@ def stands_still(house: House, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
             assert taken_over is not None
             house.ledger.abort(taken_over, unsent=True, released=True)
             and_then(taken_over.recall)
-            return reserve(node, agent)
+            return reserve(node, agent, **how)
 
         monkeypatch.setattr(recaller.callcenter, "reserve_and_read", late)
 
