@@ -46,6 +46,8 @@ _RECONCILE_EVERY = 60.0
 """Seconds; sooner, `second_look`, while something is in doubt, and when another engine's lease ends."""
 _SURELY_OVER = 0.1
 """Seconds after the end of a lease: it was measured by another clock, and a moment ago."""
+_A_MOMENT = 0.1
+"""Seconds before a look that count as its course: the database reads its clock a moment after us."""
 _TURN_TAKES, _LOOK_TAKES = 60.0, 300.0
 """Seconds after which a turn of a loop hangs: one that asks the database, and one that also asks FreeSWITCH,
 which is much where many recalls are up, and answers slowly when it is busy."""
@@ -238,7 +240,10 @@ class Engine:
             due = self._ledger.next_due()
             if due is not None and due <= 0:
                 # For what was due already nobody is there; who is left may be there for what comes.
-                due = self._ledger.next_due(due_for=self.clock.monotonic() - now)
+                looked_for = self.clock.monotonic() - now
+                due = self._ledger.next_due(due_for=looked_for + _A_MOMENT)
+                if due is not None:
+                    due = max(due, _A_MOMENT / 2)
             else:
                 self._next_look = now + min(self._rules.poll, self._rules.poll if due is None else due)
             waits += [] if due is None else [due]

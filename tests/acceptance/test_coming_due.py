@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gevent
 import pytest
 
 from freeswitch_callback.simulator import Simulator
@@ -35,7 +36,7 @@ def test_a_recall_that_comes_due_while_it_is_looked_what_is_due_is_made(
 ) -> None:
     """By another process; on SQLite nobody tells of it."""
     engine = house.engine()
-    due, missed = engine.ledger.due, []
+    due, next_due, missed = engine.ledger.due, engine.ledger.next_due, []
 
     def and_now_one_is_missed(*asked: Any) -> Any:
         found = due(*asked)
@@ -43,6 +44,11 @@ def test_a_recall_that_comes_due_while_it_is_looked_what_is_due_is_made(
             missed.append(house.missed())
         return found
 
+    def asked_in_a_slow_hour(*asked: Any, **since: Any) -> Any:
+        gevent.sleep(0.05)
+        return next_due(*asked, **since)
+
     monkeypatch.setattr(engine.ledger, "due", and_now_one_is_missed)
+    monkeypatch.setattr(engine.ledger, "next_due", asked_in_a_slow_hour)
     house.free()
     house.until(lambda: missed and house.attempts(missed[0]), timeout=LONG_BEFORE_THE_POLL)
