@@ -223,10 +223,15 @@ def _own(rules: NumberRules) -> frozenset[str]:
 
 def _is_emergency(text: str, region: str) -> bool:
     """All of it: a longer number that begins like one is dialled in E.164 and reaches somebody else."""
-    digits = _NO_DIGITS.sub("", text)
+    digits = digits_in(text)
     if len(digits) > LONGEST_EMERGENCY:
         return False
     return digits in _EMERGENCY or is_emergency_number(text, region)
+
+
+def digits_in(text: str) -> str:
+    """All of them, and nothing else."""
+    return _NO_DIGITS.sub("", text)
 
 
 def _longest(prefixes: frozenset[str], e164: str) -> str:

@@ -242,7 +242,7 @@ class Engine:
                 # For what was due already nobody is there; who is left may be there for what comes.
                 looked_for = self.clock.monotonic() - now
                 due = self._ledger.next_due(due_for=looked_for + _A_MOMENT)
-                if due is not None:
+                if due is not None:  # that moment may find one anew that nobody is there for
                     due = max(due, _A_MOMENT / 2)
             else:
                 self._next_look = now + min(self._rules.poll, self._rules.poll if due is None else due)

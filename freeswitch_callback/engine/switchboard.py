@@ -6,7 +6,6 @@ at once more before anybody is called.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
@@ -37,7 +36,6 @@ _TABLE_IS_BEHIND = 2.0
 """Seconds by which `show channels` may be behind the events; 0.6 were measured."""
 _LONGEST_REST = 0.1
 """Seconds."""
-_NO_DIGIT = re.compile("[^0-9]")
 
 
 @lru_cache(maxsize=20_000)
@@ -123,7 +121,7 @@ class Lines:
 
 def _last_digits(number: str) -> str:
     """What all ways to write one number have in common; no country has shorter ones."""
-    return _NO_DIGIT.sub("", number)[-4:]
+    return numbers.digits_in(number)[-4:]
 
 
 def _unhurried(rows: Iterable[T]) -> Iterator[T]:

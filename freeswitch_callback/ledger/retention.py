@@ -23,6 +23,7 @@ import peewee
 from freeswitch_callback.core.catchup import MEMBER
 from freeswitch_callback.core.facts import Result
 from freeswitch_callback.core.gates import Gate
+from freeswitch_callback.core.numbers import digits_in
 from freeswitch_callback.ledger.database import Row, Transaction
 from freeswitch_callback.ledger.filters import Filter, matching
 from freeswitch_callback.ledger.models import (
@@ -53,7 +54,6 @@ line."""
 _UUID = re.compile(
     f"(?:{MEMBER})?[0-9a-fA-F]{{8}}(?:-[0-9a-fA-F]{{4}}){{3}}-[0-9a-fA-F]{{12}}(?::[0-9]+)?\\Z"
 )
-_NOT_DIGITS = re.compile("[^0-9]+")
 _TELLING = 4
 """Digits of a number by which the one that was dialled would give it away."""
 
@@ -262,9 +262,9 @@ def _given_away_by(row: Row) -> Row:
         changes["call_uuid"] = str(uuid4())
     if row["member_uuid"] is not None and not _UUID.match(row["member_uuid"]):
         changes["member_uuid"] = None
-    dialled = _NOT_DIGITS.sub("", row["calledid"])
+    dialled = digits_in(row["calledid"])
     for number in (row["phone"], row["number"] or ""):
-        digits = _NOT_DIGITS.sub("", number)
+        digits = digits_in(number)
         if len(digits) >= _TELLING and len(dialled) >= _TELLING and (digits in dialled or dialled in digits):
             changes["calledid"] = ""
     return changes
