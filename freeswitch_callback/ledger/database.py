@@ -111,11 +111,11 @@ class Transaction:
     def insert_all(self, table: type[Table], rows: Sequence[Row]) -> list[int]:
         """Writes rows that have the same columns; their ids."""
         # They count up in the order of the rows, but are told in any.
-        return [id_ for insert in _insertions(table, rows) for id_ in sorted(self._ids(insert))]
+        return [id_ for insert in _insertions(table, rows, ids=True) for id_ in sorted(self._ids(insert))]
 
     def add_all(self, table: type[Table], rows: Sequence[Row]) -> None:
         """As `insert_all`, where nobody asks for the ids."""
-        self.together(*_insertions(table, rows))
+        self.together(*_insertions(table, rows, ids=False))
 
     def _ids(self, insert: Ready) -> list[int]:
         return [id_ for [id_] in self._run(insert.tuples())]
@@ -199,9 +199,9 @@ class Transaction:
         return query.for_update("FOR UPDATE SKIP LOCKED" if skip else "FOR UPDATE")
 
 
-def _insertions(table: type[Table], rows: Sequence[Row]) -> Iterator[Ready]:
+def _insertions(table: type[Table], rows: Sequence[Row], *, ids: bool) -> Iterator[Ready]:
     for some in in_few_sizes(rows):
-        yield insertion(table, tuple(some[0]))(*[value for row in some for value in row.values()])
+        yield insertion(table, tuple(some[0]), ids=ids)(*[value for row in some for value in row.values()])
 
 
 Work = Callable[[Transaction], Result]

@@ -213,15 +213,16 @@ def prepared(build: Callable[Arguments, Query]) -> Callable[Arguments, Ready]:
 
 
 @cache
-def insertion(table: type[Table], columns: tuple[str, ...]) -> Callable[..., Ready]:
-    """Writes rows of these columns, their values one after another; gives the ids."""
+def insertion(table: type[Table], columns: tuple[str, ...], *, ids: bool) -> Callable[..., Ready]:
+    """Writes rows of these columns, their values one after another; gives their `ids`, if asked for."""
 
     @prepared
     def insert(*values: object) -> Query:
         rows = [
             dict(zip(columns, row, strict=True)) for row in zip(*[iter(values)] * len(columns), strict=True)
         ]
-        return table.insert_many(rows).returning(table.id)
+        written = table.insert_many(rows)
+        return written.returning(table.id) if ids else written
 
     return insert
 
