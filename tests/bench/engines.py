@@ -29,13 +29,19 @@ from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
 import psycopg2  # noqa: E402
-import structlog  # noqa: E402
 from gevent.threadpool import ThreadPool  # noqa: E402
 
 from freeswitch_callback.ledger import Ledger  # noqa: E402
 from tests import postgres  # noqa: E402
 from tests.bench import contact_centre  # noqa: E402
-from tests.bench.contact_centre import ROOT, ContactCentre, database, fill, processor  # noqa: E402
+from tests.bench.contact_centre import (  # noqa: E402
+    ROOT,
+    ContactCentre,
+    database,
+    fill,
+    log_as_the_service,
+    processor,
+)
 from tests.bench.neighbour import neighbour  # noqa: E402
 
 _UP_WITHIN = 60.0
@@ -193,7 +199,7 @@ def _ask(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 
 def main() -> None:
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    log_as_the_service()
     if sys.argv[1:2] == ["--engine"]:
         _be_an_engine(*sys.argv[2:])
         return

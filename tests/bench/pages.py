@@ -30,7 +30,6 @@ from urllib.parse import quote  # noqa: E402
 
 import gevent  # noqa: E402
 import psycopg2  # noqa: E402
-import structlog  # noqa: E402
 
 from freeswitch_callback.cli.website import served  # noqa: E402
 from freeswitch_callback.core.access import Role  # noqa: E402
@@ -44,6 +43,7 @@ from tests.bench.contact_centre import (  # noqa: E402
     agent_of,
     database,
     fill,
+    log_as_the_service,
     processor,
     queue_of,
     running_engine,
@@ -310,7 +310,7 @@ def _resident(pid: int) -> float:
 
 
 def main() -> None:
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    log_as_the_service()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--recalls", type=int, default=100_000)

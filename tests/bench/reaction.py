@@ -23,13 +23,13 @@ from collections.abc import Callable, Sequence  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
-import structlog  # noqa: E402
 
 from tests.bench import floor, machine  # noqa: E402
 from tests.bench.contact_centre import (  # noqa: E402
     ContactCentre,
     database,
     fill,
+    log_as_the_service,
     running_engine,
     statements,
     told,
@@ -125,7 +125,7 @@ def _ours(url: str, centre: ContactCentre, times: int, gap: float) -> dict[str, 
             "late": found["late"] + warm["late"],
             "cpu_ms_per_recall": round((cpu - idle * seconds) / times * 1000, 3),
             "idle_cpu_percent": round(idle * 100, 2),
-            "statements_per_recall": round(sum(asked.values()) / times, 2),
+            "statements_per_recall": round(asked.number / times, 2),
             "memory_mb": round(_resident()),
             "memory_grew_mb": round(_resident() - before, 1),
             "engine": engine.name,
@@ -157,7 +157,7 @@ def _resident() -> float:
 
 
 def main() -> None:
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    log_as_the_service()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--recalls", type=int, default=100_000)

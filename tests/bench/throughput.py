@@ -18,11 +18,17 @@ import time  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
-import structlog  # noqa: E402
 
 from freeswitch_callback.ledger import Ledger  # noqa: E402
 from tests.bench import machine  # noqa: E402
-from tests.bench.contact_centre import ContactCentre, database, fill, running_engine, statements  # noqa: E402
+from tests.bench.contact_centre import (  # noqa: E402
+    ContactCentre,
+    database,
+    fill,
+    log_as_the_service,
+    running_engine,
+    statements,
+)
 
 
 def run(
@@ -49,7 +55,7 @@ def run(
                 deadline = begun + seconds
                 while time.monotonic() < deadline and _closed(engine.ledger, recalls) < recalls:
                     gevent.sleep(0.25)
-                asked = sum(counted.values())
+                asked = counted.number
                 took, closed = time.monotonic() - begun, _closed(engine.ledger, recalls) - before
                 cpu, of_sim = time.process_time() - cpu, centre.ask("figures")["cpu"] - of_sim
     finally:
@@ -73,7 +79,7 @@ def _closed(ledger: Ledger, recalls: int) -> int:
 
 
 def main() -> None:
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    log_as_the_service()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--recalls", type=int, default=3_000)
