@@ -241,11 +241,12 @@ class Connection(InboundESL):
         """Not by a timeout of the socket: to set that for each piece took as long as to receive it."""
         left = longest
         while not self.ended.wait(left):
+            self._flowing.wait()  # else that clock stands still
             # If this process was stopped, what came meanwhile is read by now: sockets go before timers.
             left = self._heard + longest - self._clock()
             if left <= 0.0:
                 self._lose(FreeSwitchUnreachable(f"{self._where} was silent for {longest:g} s"))
-            left = max(left, longest / 10)  # that clock stands still now and then
+                return
 
     def handle_event(self, frame: Frame) -> None:
         """Takes in what is no plain event."""

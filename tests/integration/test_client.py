@@ -376,6 +376,28 @@ class TestEvents:
             assert list(connection.events()) == []
             assert "silent for 0.05 s" in str(connection.lost)
 
+    def test_silence_is_noticed_in_time_whenever_the_last_word_was_heard(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = 0.0
+
+        class Passes(Flag):
+            """Nothing happens while it is waited for, but that time passes."""
+
+            def wait(self, timeout: float | None = None) -> bool:
+                nonlocal now
+                assert timeout is not None
+                now += timeout
+                return self.is_set()
+
+        monkeypatch.setattr("freeswitch_callback.esl.client.time.monotonic", lambda: now)
+        connection = Connection("127.0.0.1", 8021, "secret")
+        connection.ended = Passes()
+        connection._heard = 0.3
+        connection._watch_for_silence(45.0)
+        assert "silent for 45 s" in str(connection.lost)
+        assert now == pytest.approx(45.3)
+
     def test_what_came_while_this_process_was_stopped_is_no_silence(self) -> None:
         clients: Queue[Client] = Queue()
 
