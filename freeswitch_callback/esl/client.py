@@ -318,7 +318,6 @@ class Connection(InboundESL):
             self._arrived.clear()
             if not self._arrived.wait(timeout):
                 return False
-            gevent.sleep(0)  # whose answer has come at the same moment goes first: they are waiting for it
         return True
 
     def _take(self) -> AnyEvent:

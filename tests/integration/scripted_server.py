@@ -44,7 +44,6 @@ class Client:
 
     def __init__(self, sock: Any) -> None:
         self.sock = sock
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as FreeSWITCH's
         self._buffer = b""
 
     def send(self, data: bytes) -> None:

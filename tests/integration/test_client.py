@@ -424,25 +424,6 @@ class TestEvents:
         with connected(after_login(answers_behind_it, stays)) as connection:
             assert connection.apis("uptime", meanwhile=prepared.set) == ["24\n"]
 
-    @pytest.mark.parametrize("answer_first", [True, False])
-    def test_an_answer_is_heard_before_an_event_that_came_at_the_same_moment(
-        self, answer_first: bool
-    ) -> None:
-        asked: Queue[Client] = Queue()
-        telling: Queue[Client] = Queue()
-        heard: Queue[str] = Queue()
-        with (
-            connected(after_login(hears, asked.put, stays)) as commands,
-            connected(after_login(telling.put, stays)) as events,
-        ):
-            events.register_handle("*", lambda one: heard.put(one.name))
-            gevent.spawn(events.process_events)
-            gevent.spawn(lambda: heard.put(commands.api("uptime")))
-            pieces = [(asked.get(timeout=1), answer("24\n")), (telling.get(timeout=1), event("HEARTBEAT"))]
-            for client, piece in pieces if answer_first else reversed(pieces):  # and nobody's turn between
-                os.write(client.sock.fileno(), piece)
-            assert [heard.get(timeout=1) for _ in pieces] == ["24\n", "HEARTBEAT"]
-
     def test_garbage_ends_the_connection_behind_the_last_good_event(self) -> None:
         stream = event("HEARTBEAT") + b"Content-Type: text/event-plain\nContent-Length: many\n\n"
         with connected(after_login(says(stream), stays)) as connection:
