@@ -690,7 +690,7 @@ class Recaller:
                     callcenter.set_ready_at(self.node, name, ready_time)
                 to: Literal["Idle", "Waiting"] = "Idle" if talked and on_demand else "Waiting"
                 callcenter.release(self.node, name, ours, to=to)
-                self.switchboard.seen(replace(agent, state=to, ready_time=ready_time))
+                self.switchboard.seen(agent._replace(state=to, ready_time=ready_time))
             if talked:
                 self.switchboard.recall_ended[name] = self._clock.time()
         except FreeSwitchError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import unquote
@@ -265,13 +264,13 @@ class Switchboard:
             case "agent-state-change":
                 state = event.get("CC-Agent-State") or agent.state
                 ended = int(event.timestamp) if agent.state == _TALKING else agent.last_bridge_end
-                self.seen(replace(agent, state=state, last_bridge_end=ended))
+                self.seen(agent._replace(state=state, last_bridge_end=ended))
                 if state == "Waiting":
                     self.free_since[agent.name] = event.timestamp
                     self.elsewhere.pop(agent.name, None)
                 return state == "Waiting"
             case "agent-status-change":
-                self.seen(replace(agent, status=event.get("CC-Agent-Status") or agent.status))
+                self.seen(agent._replace(status=event.get("CC-Agent-Status") or agent.status))
                 self.free_since[agent.name] = event.timestamp
                 return True
         return False

@@ -9,13 +9,13 @@ Epochs are whole seconds since 1970, 0 = never. Shapes: recordings `agent_states
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from freeswitch_callback.errors import CommandFailed, ProtocolError
 from freeswitch_callback.esl import commands
 from freeswitch_callback.esl.commands import MARKS, Command, succeeded
 from freeswitch_callback.esl.frames import clean
-from freeswitch_callback.esl.rows import Reader, Row, Table
+from freeswitch_callback.esl.rows import Reader, Table, row_of
 
 
 class HasApi(Protocol):
@@ -34,8 +34,7 @@ class TakesOrders(Protocol):
     def api(self, text: str, /, may: Callable[[], bool]) -> str: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agent(Row):
+class Agent(NamedTuple):
     name: str
     type: str = "callback"
     contact: str = ""
@@ -62,8 +61,7 @@ class Agent(Row):
     instance_id: str = "single_box"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tier(Row):
+class Tier(NamedTuple):
     """An agent's place in a queue."""
 
     queue: str
@@ -74,8 +72,7 @@ class Tier(Row):
     position: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Queue(Row):
+class Queue(NamedTuple):
     name: str
     strategy: str = ""
     discard_abandoned_after: int = 60
@@ -87,8 +84,7 @@ class Queue(Row):
     skip_agents_with_external_calls: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member(Row):
+class Member(NamedTuple):
     """A caller in a queue, or one who left it. `uuid` names no person: anonymous callers may share one."""
 
     queue: str
@@ -109,8 +105,7 @@ class Member(Row):
     instance_id: str = "single_box"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Channel(Row):
+class Channel(NamedTuple):
     """A row of `show channels`; text as FreeSWITCH gives it (`name` and `dest` percent-encoded)."""
 
     uuid: str
@@ -206,7 +201,7 @@ def _agent_row(node: HasApi, agent: str, asked: Command, answer: str) -> Agent |
             columns, cells = header.split("|"), line.split("|")
             row = dict(zip(columns, (None if cell == _NULL else cell for cell in cells), strict=False))
             if len(cells) == len(columns) == len(row) and row.get("name") == agent:
-                return Agent.of(row)
+                return row_of(Agent, row)
     return next((row for row in agents(node) if row.name == agent), None)
 
 

@@ -21,6 +21,7 @@ from freeswitch_callback.core.catchup import (
 from freeswitch_callback.core.facts import Missed, Reached, Reason, Served
 from freeswitch_callback.core.numbers import NumberRules
 from freeswitch_callback.esl.callcenter import Member
+from freeswitch_callback.esl.rows import row_of
 from tests import recordings
 
 NOW = 1_795_378_700
@@ -89,10 +90,10 @@ def listed(name: str) -> list[Member]:
         if frame["dir"] == "recv" and "Abandoned" in frame["data"]
     ]
     if body.startswith("{"):
-        return [Member.of(row) for row in json.loads(body)["response"]]
+        return [row_of(Member, row) for row in json.loads(body)["response"]]
     columns, *lines = body.removesuffix("\n+OK\n").strip().split("\n")
     return [
-        Member.of(dict(zip(columns.split("|"), line.split("|"), strict=True)))
+        row_of(Member, dict(zip(columns.split("|"), line.split("|"), strict=True)))
         for line in lines
         if line.startswith("support@")
     ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from freeswitch_callback.errors import CommandFailed, ProtocolError
 from freeswitch_callback.esl import commands
 from freeswitch_callback.esl.callcenter import Agent, Tier
-from freeswitch_callback.esl.rows import Reader, Table
+from freeswitch_callback.esl.rows import Reader, Table, row_of
 
 ASKED = commands.tier_list()
 
@@ -32,8 +32,12 @@ def test_a_row_that_has_not_changed_is_the_same_object_as_before(form: dict[str,
     reader = Reader(Tier)
     first = list(reader.read(answered(tier("1001"), tier("1002"), tier("1003"), **form)))
     second = list(reader.read(answered(tier("1001"), tier("1002", level="2"), tier("1004"), **form)))
-    assert first == [Tier.of(tier(agent)) for agent in ("1001", "1002", "1003")]
-    assert second == [Tier.of(tier("1001")), Tier.of(tier("1002", level="2")), Tier.of(tier("1004"))]
+    assert first == [row_of(Tier, tier(agent)) for agent in ("1001", "1002", "1003")]
+    assert second == [
+        row_of(Tier, tier("1001")),
+        row_of(Tier, tier("1002", level="2")),
+        row_of(Tier, tier("1004")),
+    ]
     if form.get("separators"):  # as FreeSWITCH writes it unless asked for something pretty
         assert second[0] is first[0]
     third = list(reader.read(answered(tier("1003"), tier("1002", level="2"), tier("1001"), **form)))
@@ -55,7 +59,7 @@ def test_a_thousand_rows_that_are_known_are_not_parsed(monkeypatch: pytest.Monke
 def test_rows_are_there_before_the_last_one_is_read() -> None:
     cut = json.dumps({"status": "success", "response": [tier("1001"), tier("1002")]})[:-20]
     rows = Reader(Tier).read(table(cut))
-    assert next(rows) == Tier.of(tier("1001"))
+    assert next(rows) == row_of(Tier, tier("1001"))
     with pytest.raises(ProtocolError, match="no JSON"):
         next(rows)
 
@@ -87,7 +91,7 @@ def test_whatever_stands_in_them_rows_read_again_are_what_a_parser_reads(
             {"status": "success", "response": poll}, separators=(",", ":"), ensure_ascii=False
         )
         parsed = json.loads(answer, strict=False)["response"]
-        assert list(reader.read(table(answer))) == [Agent.of(row) for row in parsed]
+        assert list(reader.read(table(answer))) == [row_of(Agent, row) for row in parsed]
 
 
 @pytest.mark.parametrize(
