@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from freeswitch_callback.core.callers import Callers
 from freeswitch_callback.core.facts import Due, Mode
@@ -31,8 +32,7 @@ class Fairness(StrEnum):
     RECALL_FIRST = "recall-first"
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
+class Operator(NamedTuple):
     """One agent as the decision sees them. Times are epoch seconds of the switch's clock.
 
     `tiers`: the queues they serve, with level and position. `busy`: their phone has a live channel, or

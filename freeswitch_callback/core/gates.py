@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from freeswitch_callback.core import hours, numbers
@@ -52,8 +53,7 @@ _LOOK_AGAIN = {Gate.SERVED: timedelta(seconds=15), Gate.CAPS: timedelta(seconds=
 _AT_THE_LATEST = timedelta(minutes=5)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What one gate says. `opens_at`: when a shut one opens by itself, as far as that can be known.
 
     `for_good`: it stays shut unless the configuration or a list is changed.
@@ -123,8 +123,7 @@ class DoNotCall:
     added_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What was dialled lately: when each attempt was made that rang a client or still may, newest first.
 
     `number` within 24 h, `prefix` within an hour or the breaker's time, `everything` within a minute, each
@@ -137,8 +136,7 @@ class Usage:
     queue: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """A recall as its gates see it: what is on record, read at one moment.
 
     `number` is E.164 (or an extension), or what the network gave where that is no number; `reason`,

@@ -334,7 +334,7 @@ def _up(transaction: Transaction, queues: Sequence[str]) -> dict[str, int]:
 
 
 def _cut(times: Sequence[datetime], since: datetime, most: int) -> tuple[datetime, ...]:
-    return tuple(at for at in times[:most] if at > since)
+    return tuple(at for at in times[:most] if at > since) if times else ()
 
 
 def _prefix_cap(caps: CapRules) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -58,7 +58,7 @@ def ask(
     anew = case.state in (State.CLOSED, State.UNKNOWN)
     if anew:
         lives = timedelta(seconds=rules.expire)
-        case = replace(case, state=State.WAITING, attempts=0, due_at=now, expires_at=now + lives)
+        case = case._replace(state=State.WAITING, attempts=0, due_at=now, expires_at=now + lives)
     return Asked(
         missed=shown["missed"],
         recall=shown["recall"],

@@ -21,7 +21,7 @@ SUPPORT, SALES = "support@default", "sales@default"
 
 def agent(name, *queues, **changes):
     tiers = dict.fromkeys(queues or (SUPPORT,), (1, 1))
-    return replace(Operator(name, "Available", "Waiting", f"user/{name}", tiers), **changes)
+    return Operator(name, "Available", "Waiting", f"user/{name}", tiers)._replace(**changes)
 
 
 def recall(id_, queue=SUPPORT, called_at=NOW - 60):
@@ -99,7 +99,7 @@ def test_the_longest_idle_agent_of_the_recalls_queue_takes_it():
 
 def test_tier_level_and_position_go_before_idleness():
     second = agent("1002", idle_since=0)
-    second = replace(second, tiers={SUPPORT: (2, 1)})
+    second = second._replace(tiers={SUPPORT: (2, 1)})
     assert pairs([recall(1)], [second, agent("1001", idle_since=99)]) == [(1, "1001")]
 
 
@@ -153,7 +153,7 @@ def test_a_free_agent_whom_no_caller_needs_takes_a_recall():
 
 
 def test_an_agent_whom_the_queue_would_call_later_does_not_count_for_a_caller():
-    later = replace(agent("1002"), tiers={SUPPORT: (2, 1)})
+    later = agent("1002")._replace(tiers={SUPPORT: (2, 1)})
     assert pairs([recall(1)], [agent("1001"), later], callers(support=[NOW])) == [(1, "1002")]
 
 
@@ -215,7 +215,7 @@ def test_a_recall_waits_for_that_agent_and_lets_the_next_go_first():
     "changes", [{"status": "Logged Out"}, {"status": "On Break"}, {"tiers": {SALES: (1, 1)}}]
 )
 def test_nobody_waits_for_an_agent_who_is_not_on_duty_in_that_queue(changes):
-    agents = [agent("1001"), replace(agent("1002", state="In a queue call"), **changes)]
+    agents = [agent("1001"), agent("1002", state="In a queue call")._replace(**changes)]
     assert pairs([KNOWS_1002], agents, rule=AN_HOUR) == [(1, "1001")]
 
 
@@ -354,5 +354,5 @@ def test_where_agents_accept_on_their_page_who_has_none_open_is_not_asked(fairne
         return next(str(verdict) for verdict in told if not verdict.open)
 
     assert why(away) == "agent: none of the 1 agents on duty has the page open"
-    assert why(replace(away, busy=True)) == "agent: none of the 1 agents on duty has the page open"
-    assert why(away, replace(there, busy=True)) == "agent: none of the 2 agents on duty is free"
+    assert why(away._replace(busy=True)) == "agent: none of the 1 agents on duty has the page open"
+    assert why(away, there._replace(busy=True)) == "agent: none of the 2 agents on duty is free"
