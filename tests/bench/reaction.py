@@ -35,7 +35,7 @@ from tests.bench.contact_centre import (  # noqa: E402
     told,
 )
 
-ROUNDS = 6
+ROUNDS = 12
 """How often all are measured, one after the other: the machine is not as fast in each minute."""
 TALKS = 0.02
 """Seconds that client and agent talk: the recall is over 10 to 20 ms later, before the next agent becomes
@@ -48,7 +48,7 @@ def run(
     agents: int = 1_000,
     *,
     queues: int = 20,
-    times: int = 300,
+    times: int = 600,
     gap: float = 0.1,
     calls_per_second: float = 10.0,
     polls: tuple[float, ...] = (),
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--recalls", type=int, default=100_000)
     parser.add_argument("--agents", type=int, default=1_000)
-    parser.add_argument("--times", type=int, default=300)
+    parser.add_argument("--times", type=int, default=600)
     parser.add_argument("--polls", type=float, nargs="*", default=[])
     parser.add_argument("--growth", type=int, nargs="*", metavar="RECALLS", help="with so many recalls each")
     given = parser.parse_args()

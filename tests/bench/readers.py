@@ -101,7 +101,7 @@ class _Bare(InboundESL):
     def receive_events(self) -> None:
         pending = b""
         arrived, received = self.arrived, self.received
-        while data := self.sock.recv(32768):
+        while data := self.sock.recv(120 * 1024):
             pending += data
             start = 0
             while (end := pending.find(b"\n\n", start)) >= 0:
