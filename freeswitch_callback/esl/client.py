@@ -48,8 +48,8 @@ HANDLER_ERRORS: tuple[type[Exception], ...] = (CallbackError, ValueError, Lookup
 """What a handler may raise about an event that makes no sense to it: logged, and on with the next event."""
 
 _PIECE = 120 * 1024
-"""Bytes that are asked for at once. Each piece costs as much as an event or two, and cuts one in two; from 128
-kB on malloc asks the kernel for each, however little comes."""
+"""Bytes that are asked for at once. Each piece costs as much as an event or two, and cuts one in two; from
+128 kB on malloc asks the kernel for each, however little comes."""
 
 _WARM = 128
 """Events after which the reader lets them be handled: half a megabyte, which the processor's cache still

@@ -38,8 +38,8 @@ from tests.bench.contact_centre import (  # noqa: E402
 ROUNDS = 6
 """How often all are measured, one after the other: the machine is not as fast in each minute."""
 WARM = 20
-"""Reactions of each new engine that are not counted: one for each queue, whose line is not known before one of
-its agents was free. They take half as long again as those behind, which become no faster from then on."""
+"""Reactions of each new engine that are not counted: one for each queue, whose line is not known before one
+of its agents was free. They take half as long again as those behind, which become no faster from then on."""
 TALKS = 0.02
 """Seconds that client and agent talk: the recall is over 10 to 20 ms later, before the next agent becomes
 free, half a `gap` after the last at the soonest."""
