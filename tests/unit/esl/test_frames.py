@@ -263,6 +263,31 @@ class TestEvent:
             _ = plain(f"Event-Name: X\nContent-Length: {length}\n\nabc").body
 
     @pytest.mark.parametrize(
+        ("body", "name"),
+        [
+            (b"Event-Name: HEARTBEAT\n\n", "HEARTBEAT"),
+            (b"Event-Name: X", "X"),
+            (b"Event-Name: A%42\n\n", "AB"),
+            (b"Event-Name: " + b"L" * 300 + b"\n\n", "L" * 300),
+            (b"A: b\nEvent-Name: CUSTOM\n\n", "CUSTOM"),
+            (b"Event-Subclass: s\nEvent-Name: CUSTOM", "CUSTOM"),
+            (b"Event-Subclass: s\nEvent-Name: CUSTOMER\n\n", "CUSTOMER"),
+            (b"Event-Subclass: " + b"s" * 300 + b"\nEvent-Name: CUSTOM\n\n", "CUSTOM"),
+        ],
+    )
+    def test_its_name_is_found_in_whatever_line(self, body: bytes, name: str) -> None:
+        assert Event(body).name == name
+        assert Event(b"A: b\n" + body + b"\nEvent-Name: CUSTOM\n\n", 5, 5 + len(body)).name == name
+
+    def test_what_stands_behind_an_event_is_not_its_name(self) -> None:
+        body = b"Event-Subclass: s"
+        for behind in (b"\nEvent-Name: CUSTOM\n\n", b"\n\nEvent-Name: CUSTOM\n\n"):
+            with pytest.raises(ProtocolError, match="Event-Name"):
+                Event(b"A: b\n" + body + behind, 5, 5 + len(body))
+            with pytest.raises(ProtocolError, match="Event-Name"):
+                Event(b"A: b\n" + body + behind, 5, 5 + len(body) + 2)
+
+    @pytest.mark.parametrize(
         "body", [b"", b"\n\nEvent-Name: X\n\n", b"A: b\n\n", b"Event-Name: \n\n", b"A: b\n\nEvent-Name: X"]
     )
     def test_an_event_without_a_name_is_none(self, body: bytes) -> None:
