@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -50,6 +50,11 @@ COMMANDS: Mapping[str, _Command] = {
 class _Commands(click.Group):
     """Imports a command when it is asked for: `--help` shall not wait for an engine and a database."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.before: Callable[[], None] = lambda: None
+        """Called before the first import of a command."""
+
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -57,6 +62,7 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         found = COMMANDS[name]
+        self.before()
         module = import_module(f"freeswitch_callback.cli.{found.module}")
         command: click.Command = getattr(module, found.attribute or name)
         return command
@@ -99,8 +105,10 @@ def cli(context: click.Context, config: str) -> None:
     context.obj = Context(config)
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run one command; its exit status. Expected failures are one line on stderr."""
+def main(args: list[str] | None = None, *, before_commands: Callable[[], None] = lambda: None) -> int:
+    """Run one command; its exit status. Expected failures are one line on stderr. `before_commands` is called
+    before one is imported."""
+    cli.before = before_commands
     try:
         result = cli.main(args=args, prog_name="freeswitch-callback", standalone_mode=False)
     except CallbackError as error:

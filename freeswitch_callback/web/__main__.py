@@ -8,9 +8,9 @@ import signal
 for number in (signal.SIGINT, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
 
-from gevent import monkey  # noqa: E402
+from freeswitch_callback.patches import patch  # noqa: E402
 
-monkey.patch_all()
+patch()
 
 import sys  # noqa: E402
 
