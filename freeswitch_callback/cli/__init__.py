@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -67,6 +69,14 @@ class _Commands(click.Group):
         command: click.Command = getattr(module, found.attribute or name)
         return command
 
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except BrokenPipeError:  # `list | head`, which click would call a failure
+            nobody = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nobody, sys.stdout.fileno())  # else Python complains as it ends
+            return 0
+
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
@@ -120,8 +130,6 @@ def main(args: list[str] | None = None, *, before_commands: Callable[[], None] =
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         return 1
-    except BrokenPipeError:
-        return 0  # `list | head`
     except OSError as error:
         _complain(error)
         return 1  # the disk is full, the output is closed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,13 @@ def test_what_is_installed_is_asked_once_for_plugins_of_gevent_and_they_are_told
         "told of GeventDidPatchAllEvent True",
         "1 True",
     ]
+
+
+def test_who_reads_no_further_is_no_failure() -> None:
+    """`list | head`."""
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "freeswitch_callback", "config", "example"]
+    ended = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (0, "")
