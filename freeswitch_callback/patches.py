@@ -1,9 +1,12 @@
 """gevent's patches, with which a process begins, before it imports anything that opens a socket."""
 
+from functools import cache
 
+
+@cache
 def patch() -> None:
     """As gevent does it. It asks all that is installed for plugins, before and behind each of a dozen
-    modules; that takes a tenth of a second. Here it is asked once."""
+    modules; that takes a tenth of a second. Here it is asked once, however often this is called."""
     from importlib import metadata
 
     from gevent import monkey

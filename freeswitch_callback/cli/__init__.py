@@ -55,7 +55,7 @@ class _Commands(click.Group):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.before: Callable[[], None] = lambda: None
-        """Called before the first import of a command."""
+        """Called before each import of a command."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -47,7 +47,7 @@ AnyEvent = Event | JsonEvent
 HANDLER_ERRORS: tuple[type[Exception], ...] = (CallbackError, ValueError, LookupError)
 """What a handler may raise about an event that makes no sense to it: logged, and on with the next event."""
 
-_PIECE = 120 * 1024
+PIECE = 120 * 1024
 """Bytes that are asked for at once. Each piece costs as much as an event or two, and cuts one in two; from
 128 kB on malloc asks the kernel for each, however little comes."""
 
@@ -211,7 +211,7 @@ class Connection(InboundESL):
         framer, received, answered = Framer(), self._received, 0
         try:
             while True:
-                data = self.sock.recv(_PIECE)
+                data = self.sock.recv(PIECE)
                 if not data:
                     # A restart, a shutdown and a cut line all look like this (recording `shutdown`).
                     reason = FreeSwitchUnreachable(f"{self._where} closed the connection")

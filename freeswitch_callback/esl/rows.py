@@ -24,8 +24,8 @@ AnyRow = TypeVar("AnyRow", bound=tuple[Any, ...])
 """A NamedTuple whose fields are columns of FreeSWITCH, by the same names: text, whole numbers and truths. One
 that an older 1.10 does not have gets its default.
 
-(No frozen dataclass: of twenty columns that takes five times as long to make, and to make again with one of
-them changed, as each event of an agent has it.)
+(No frozen dataclass: of twenty columns that takes three times as long to make again with one of them changed,
+as each event of an agent has it.)
 """
 
 

@@ -34,7 +34,7 @@ from greenswitch.esl import InboundESL  # noqa: E402
 
 from freeswitch_callback.core.capture import Capture, CaptureRules  # noqa: E402
 from freeswitch_callback.engine.switchboard import Switchboard  # noqa: E402
-from freeswitch_callback.esl.client import Connection  # noqa: E402
+from freeswitch_callback.esl.client import PIECE, Connection  # noqa: E402
 
 PASSWORD = "ClueCon"
 STANDS = 3.0
@@ -101,7 +101,7 @@ class _Bare(InboundESL):
     def receive_events(self) -> None:
         pending = b""
         arrived, received = self.arrived, self.received
-        while data := self.sock.recv(120 * 1024):
+        while data := self.sock.recv(PIECE):
             pending += data
             start = 0
             while (end := pending.find(b"\n\n", start)) >= 0:
