@@ -18,6 +18,8 @@ monkey.patch_all()
 
 import argparse  # noqa: E402
 import json  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable, Sequence  # noqa: E402
 from typing import Any  # noqa: E402
@@ -98,21 +100,32 @@ def _together(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return told(reactions) | more | {"late": sum(one["late"] for one in rounds)}
 
 
-def grown(database_kind: str, sizes: Sequence[int], times: int = 150) -> dict[str, Any]:
-    """The same with so many recalls open, without what stands beside it; and the last p50 by the first."""
+def grown(database_kind: str, sizes: Sequence[int]) -> dict[str, Any]:
+    """The same with so many recalls open, each in a process of its own, whose memory is that of no other; and
+    the last p50 by the first."""
     found = {}
     for recalls in sizes:
-        centre = ContactCentre(1_000, 20, TALKS)
-        try:
-            with database(database_kind) as url:
-                fill(url, recalls, 20)
-                centre.ask("traffic", per_second=10.0)
-                reaction = _together([_ours(url, centre, times, 0.1)])
-        finally:
-            centre.close()
-        found[str(recalls)] = {name: reaction[name] for name in ("p50", "p99", "late", "memory_mb")}
+        words = ["--database", database_kind, "--recalls", str(recalls), "--times", "150", "--alone"]
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "tests.bench.reaction", *words],
+            stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+        found[str(recalls)] = json.loads(done.stdout)
     first, *_, last = found.values()
     return {"database": database_kind, **found, "growth_p50": round(last["p50"] / first["p50"], 2)}
+
+
+def alone(database_kind: str, recalls: int, agents: int, times: int) -> dict[str, Any]:
+    """Without what stands beside it."""
+    centre = ContactCentre(agents, 20, TALKS)
+    try:
+        with database(database_kind) as url:
+            fill(url, recalls, 20)
+            centre.ask("traffic", per_second=10.0)
+            reaction = _together([_ours(url, centre, times, 0.1)])
+    finally:
+        centre.close()
+    return {name: reaction[name] for name in ("p50", "p99", "late", "memory_mb")}
 
 
 def _ours(url: str, centre: ContactCentre, times: int, gap: float) -> dict[str, Any]:
@@ -169,9 +182,13 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=600)
     parser.add_argument("--polls", type=float, nargs="*", default=[])
     parser.add_argument("--growth", type=int, nargs="*", metavar="RECALLS", help="with so many recalls each")
+    parser.add_argument("--alone", action="store_true", help="without what stands beside it")
     given = parser.parse_args()
     if given.growth:
         print(json.dumps(grown(given.database, given.growth), indent=2))
+        return
+    if given.alone:
+        print(json.dumps(alone(given.database, given.recalls, given.agents, given.times), indent=2))
         return
     found = run(given.database, given.recalls, given.agents, times=given.times, polls=tuple(given.polls))
     print(json.dumps(found, indent=2))
