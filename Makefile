@@ -5,7 +5,8 @@
 # `make install` installs the program, its units, man pages and completions below PREFIX; DESTDIR is put before all
 # paths, for who builds a package. `make wheel` and `make docs` build what their names say.
 # `make test-live FREESWITCH=/path/to/freeswitch` plays it on a real FreeSWITCH 1.10, within ten minutes.
-# `make bench` measures, best on a machine that does nothing else; BENCH=events,start chooses.
+# `make bench` measures, within ten minutes or so, best on a machine that does nothing else; BENCH=events,start chooses,
+# BENCH=all is half an hour.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

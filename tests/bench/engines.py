@@ -96,6 +96,7 @@ def _with(engines: int, recalls: int, agents: int, talk: float) -> tuple[dict[st
     finally:
         centre.close()
     found = {
+        "recalls": recalls,
         "recalls_per_second": round(recalls / took, 1),
         "dialled": dialled,
         "attempts_of_every_50th": attempts,
