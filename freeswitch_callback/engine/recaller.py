@@ -13,8 +13,7 @@ import math
 import random
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +21,6 @@ from typing import Literal, NamedTuple, TypeVar
 
 import structlog
 from gevent.event import Event as Flag
-from gevent.pool import Pool
 
 from freeswitch_callback.core import dispatch
 from freeswitch_callback.core.attempt import FAULTS, Progress, calls_in, outcome
@@ -33,6 +31,7 @@ from freeswitch_callback.core.schedule import agent_was_away, settle
 from freeswitch_callback.engine import first_try, offers
 from freeswitch_callback.engine.attempts import Attempt, RecallRules, length_of_rest
 from freeswitch_callback.engine.clock import Clock
+from freeswitch_callback.engine.crew import Crew
 from freeswitch_callback.engine.figures import Figures
 from freeswitch_callback.engine.first_try import FirstTry
 from freeswitch_callback.engine.gatekeeper import Gatekeeper
@@ -59,6 +58,8 @@ LEASE = 30.0
 """Seconds that a claim lasts unless it is renewed; the daemon renews three times as often."""
 
 _MOST_RECALLS_AT_ONCE = 500
+_AT_HAND = 4
+"""Uuids, two for each recall."""
 _FULL_FOR = 5.0
 """Seconds for which a queue with `at_once` recalls up is left alone, unless one of ours ends before."""
 _FURTHEST_LOOK = 1000
@@ -127,7 +128,8 @@ class Recaller:
         self.in_between = 0  # attempts between claim and sending, or end and release: stopping waits for them
         self._queue_calls: dict[str, str] = {}  # call uuid of a recall in queue mode: its queue
         self._not_before: dict[int, float] = {}  # recalls that could not be sent just now (monotonic)
-        self._pool = Pool(_MOST_RECALLS_AT_ONCE)
+        self._crew = Crew(_MOST_RECALLS_AT_ONCE)
+        self._uuids = [_uuid() for _ in range(_AT_HAND)]
         self._faulty_until = 0.0
         self._first_try = FirstTry(engine, clock)
         self._reach = 1  # how much further than usual the look at the line goes: many may be shut
@@ -203,7 +205,7 @@ class Recaller:
             return False
         operators = self.switchboard.operators_who_wait(self._held)
         ready = dispatch.free(operators, now)
-        if len(ready) > self._pool.free_count():  # it would wait for one to end
+        if len(ready) > self._crew.free_count():  # it would wait for one to end
             return False
         if ready and not self._start_from_the_line(ready, operators):
             return False
@@ -270,7 +272,7 @@ class Recaller:
 
     def _begin(self, assignments: list[Assignment], *, read_ahead: bool = False) -> None:
         for assignment in assignments:
-            call_uuid = str(uuid.uuid4())
+            call_uuid = self._next_uuid()
             if assignment.agent is not None:
                 self._held.add(assignment.agent)
             else:
@@ -280,7 +282,7 @@ class Recaller:
             self._ordering.add(assignment.recall.id)
             self._nothing_to_order.clear()
             self._line.taken(assignment.recall)
-            self._pool.spawn(self._call, assignment, call_uuid, read_ahead)
+            self._crew.spawn(self._call, assignment, call_uuid, read_ahead)
 
     def _operators_for(self, recalls: list[Due]) -> list[Operator]:
         """Who is free now that the ledger has answered, and the agents for whom a recall may wait."""
@@ -330,7 +332,7 @@ class Recaller:
                 agent=agent,
                 mode=rules.mode,
                 call_uuid=call_uuid,
-                job_uuid=str(uuid.uuid4()),
+                job_uuid=self._next_uuid(),
                 judge=self._gatekeeper.judge,
                 caps=self._gatekeeper.caps(recall.queue),
                 sent_to=self.node.core_uuid if rules.accept_within is None else None,
@@ -359,6 +361,7 @@ class Recaller:
             self._ordered(recall.id)
             if sent:
                 self._line.sent()
+                self._uuids += [_uuid() for _ in range(_AT_HAND - len(self._uuids))]
                 closed = self.follow(attempt)
         except DatabaseUnreachable as error:
             log.error("recall_left_open", recall=recall.id, error=str(error), hint="settled once it is back")
@@ -407,18 +410,18 @@ class Recaller:
     def _prefix(self, recall: Due) -> str:
         return self._gatekeeper.caps(recall.queue).prefix_of(recall.number)
 
-    @contextmanager
-    def _stopping_waits(self) -> Iterator[None]:
-        self.in_between += 1
-        try:
-            yield
-        finally:
-            self.in_between -= 1
+    def _next_uuid(self) -> str:
+        """Of those that were made beforehand: to ask the system for a random one takes as long as to look
+        for a recall."""
+        return self._uuids.pop() if self._uuids else _uuid()
 
     def _dial(self, attempt: Attempt, rules: RecallRules) -> bool:
         """Reserve and send. False if nothing was sent, and everything is as it was before."""
-        with self._stopping_waits():
+        self.in_between += 1
+        try:
             return self._reserve_and_send(attempt, rules)
+        finally:
+            self.in_between -= 1
 
     def _reserve_and_send(self, attempt: Attempt, rules: RecallRules) -> bool:
         claim, recall = attempt.claim, attempt.recall
@@ -645,8 +648,11 @@ class Recaller:
             or offers.settlement(attempt, self._clock.time())
             or settle(attempt.progress, recall.attempts, recall.failures, rules.retry, random.random())
         )
-        with self._stopping_waits():
+        self.in_between += 1
+        try:
             self._settle(attempt, verdict)
+        finally:
+            self.in_between -= 1
         return verdict.closed_as is not None
 
     def _settle(self, attempt: Attempt, settlement: Settlement) -> None:
@@ -738,7 +744,7 @@ class Recaller:
         """Follow an attempt that another process has begun."""
         self._track(attempt)
         self.ours.add(attempt.claim.call_uuid)
-        self._pool.spawn(self._follow_adopted, attempt)
+        self._crew.spawn(self._follow_adopted, attempt)
 
     def _follow_adopted(self, attempt: Attempt) -> None:
         try:
@@ -762,6 +768,10 @@ class Recaller:
         self._jobs.pop(attempt.claim.job_uuid, None)
         if attempt.claim.agent is not None:
             self._held.discard(attempt.claim.agent)
+
+
+def _uuid() -> str:
+    return str(uuid.uuid4())
 
 
 def _utc(seconds: float) -> datetime:
