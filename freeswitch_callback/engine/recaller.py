@@ -352,13 +352,13 @@ class Recaller:
                 return
             if not first:
                 self._first_try.left_to_us()
-            self._breakers_told.discard(self._prefix(recall))
             progress = Progress(claim.mode, claim.call_uuid, claim.job_uuid)
             attempt = Attempt(claim, recall, progress, held_until)
             self._track(attempt)
             self._starting.discard(recall.id)
             sent = self._dial(attempt, rules)
             self._ordered(recall.id)
+            self._breakers_told.discard(self._prefix(recall))
             if sent:
                 self._line.sent()
                 self._uuids += [_uuid() for _ in range(_AT_HAND - len(self._uuids))]
