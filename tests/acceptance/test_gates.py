@@ -41,7 +41,7 @@ def test_outside_calling_hours_nobody_is_called_and_the_recall_waits_until_they_
     house.engine()
     house.gave_up()
     house.free()
-    assert look_at(house, 1) > datetime.now(UTC) + timedelta(hours=23)
+    house.until(lambda: look_at(house, 1) > datetime.now(UTC) + timedelta(hours=23))
     house.until(lambda: why(house, 1).startswith("calling hours: opens"))
     house.until(lambda: house.state() == "Waiting")
     assert sim.dialled == []
@@ -166,7 +166,7 @@ def test_of_one_queue_no_more_are_up_at_once_than_configured_and_the_next_follow
     house.engine()
     house.free()
     house.free("1002@default")
-    house.until(lambda: all(row["closed_as"] == "recalled" for row in house.rows()), timeout=9.0)
+    house.until(lambda: all(row["closed_as"] == "recalled" for row in house.rows()), timeout=13.0)
     times = sorted((a["sent_at"], a["ended_at"]) for id_ in range(1, 5) for a in house.attempts(id_))
     assert all(ended <= sent for (_, ended), (sent, _) in pairwise(times))
 

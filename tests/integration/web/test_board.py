@@ -44,7 +44,7 @@ def did(browser: Browser, do: str, **form: str) -> None:
 
 
 def until(true: Callable[[], object]) -> None:
-    with gevent.Timeout(10):
+    with gevent.Timeout(60):  # a machine may stand still for a while
         while not true():
             gevent.idle()
 
