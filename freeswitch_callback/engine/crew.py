@@ -69,19 +69,19 @@ class _Hand:
         waits = True
         try:
             while waits:
-                waits = False
-                work, arguments = self._work
-                self._work = _nothing, ()  # it keeps nobody's objects while it waits
                 self._called.clear()
                 try:
-                    work(*arguments)
+                    self._do()
                 finally:
-                    del work, arguments
                     waits = crew.done(self)
                 if waits:
                     self._called.wait()
         finally:
             crew.left(self)
+
+    def _do(self) -> None:
+        (work, arguments), self._work = self._work, (_nothing, ())  # it keeps nobody's objects while it waits
+        work(*arguments)
 
 
 def _nothing() -> None: ...

@@ -55,7 +55,10 @@ def as_table(lines: list[Verdict]) -> str:
 
 def _most(row: str, what: str, figure: float, most: float, unit: str, floor: float | None = None) -> Verdict:
     """`floor`: how many times what it takes without us."""
-    met = "yes" if figure <= most else "by its floor" if (floor or 9.0) <= _FLOOR else "no"
+    if figure <= most:
+        met = "yes"
+    else:
+        met = "by its floor" if floor is not None and floor <= _FLOOR else "no"
     beside = "" if floor is None else f", {floor:.2f} x the same without us"
     return Verdict(row, what, f"{figure:.3g}{unit}{beside}", f"at most {most:g}{unit}", met)
 
